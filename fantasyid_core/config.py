@@ -1,0 +1,139 @@
+"""One configuration for the three members of the family: release, paper, mini.
+
+The defaults of every class are the public checkpoint's architecture (release.md of the authors' code, measured);
+``PAPER`` adds the per-layer block F_l, ``MINI`` is the same code at a size that a CPU runs in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from .errors import InputError
+
+Family = Literal["release", "paper", "mini"]
+
+
+@dataclass(frozen=True)
+class EvaConfig:
+    """The EVA02-CLIP vision tower, as far as it is read: the input of block ``layers`` is its output."""
+
+    image_size: int = 336
+    patch_size: int = 14
+    width: int = 1024
+    layers: int = 20  # of 24: the release reads the hidden state before block 20 and nothing behind it
+    heads: int = 16
+    mlp_hidden: int = 2730
+    rope_reference_grid: int = 16  # rotary positions are index * 16 / grid
+
+    @property
+    def grid(self) -> int:
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True)
+class FaceAbstractorConfig:
+    """The 2D branch (paper: C-Abstractor): a grid of image features → pooled_grid² tokens."""
+
+    width: int = 1024  # the tower's width
+    hidden: int = 256
+    blocks_per_stage: int = 3
+    pooled_grid: int = 6
+    feed_forward_multiple: int = 4
+
+    @property
+    def tokens(self) -> int:
+        return self.pooled_grid**2
+
+
+@dataclass(frozen=True)
+class VertexNetConfig:
+    """The 3D branch (paper: SpiralNet++): coarse vertices' depth → tokens on the fine mesh → 1-D reducer."""
+
+    topology: str = "flame-5023"
+    level_sizes: tuple[int, int, int] = (5023, 1256, 314)  # fine → coarse
+    spiral_length: int = 9
+    width: int = 128
+    layers: int = 6
+    heads: int = 4
+    mlp_hidden: int = 256
+    reducer_widths: tuple[int, ...] = (256, 512, 1024, 2048)  # kernels 5, 5, 3, 3; strides 4, 4, 2, 2
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the reducer leaves (strides 4, 4, 2, 2, padding as 'same'): 79 of 5023."""
+        length = self.level_sizes[0]
+        for stride in (4, 4, 2, 2):
+            length = (length - 1) // stride + 1
+        return length
+
+
+@dataclass(frozen=True)
+class InjectionConfig:
+    """The layer-adaptive injection: identity attention behind every ``interval``-th block."""
+
+    interval: int = 1
+    heads: int = 16
+    head_dim: int = 128
+    layer_block: bool = False  # the paper's F_l, convolution + normalisation of each layer's own
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The video DiT, in diffusers' CogVideoX terms. Heads × head_dim is its width."""
+
+    heads: int = 48
+    head_dim: int = 64
+    layers: int = 42
+    latent_channels: int = 16  # the input takes twice as many: noisy latents + reference latents
+    time_embed_dim: int = 512
+    text_embed_dim: int = 4096
+    text_length: int = 226
+    sample_height: int = 60
+    sample_width: int = 90
+    sample_frames: int = 49
+    patch_size: int = 2
+    temporal_compression: int = 4
+    learned_positions: bool = True
+
+    @property
+    def width(self) -> int:
+        return self.heads * self.head_dim
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A whole FantasyID model: identity encoder half and DiT half."""
+
+    family: Family = "release"
+    identity_width: int = 2048
+    eva: EvaConfig = field(default_factory=EvaConfig)
+    face_abstractor: FaceAbstractorConfig = field(default_factory=FaceAbstractorConfig)
+    vertex_net: VertexNetConfig = field(default_factory=VertexNetConfig)
+    injection: InjectionConfig = field(default_factory=InjectionConfig)
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+
+    def __post_init__(self) -> None:
+        if self.eva.width != self.face_abstractor.width:
+            raise InputError(
+                f"The face abstractor reads features of width {self.face_abstractor.width}, "
+                f"but the vision tower gives {self.eva.width}."
+            )
+        if self.vertex_net.reducer_widths[-1] != self.identity_width:
+            raise InputError(
+                f"The 3D branch ends at width {self.vertex_net.reducer_widths[-1]}, "
+                f"but identity tokens have {self.identity_width}."
+            )
+        if self.eva.grid % self.face_abstractor.pooled_grid:
+            raise InputError(
+                f"A {self.eva.grid}² feature grid cannot be pooled to {self.face_abstractor.pooled_grid}²."
+            )
+
+    @property
+    def identity_tokens(self) -> int:
+        """2D tokens + 3D tokens of one reference (release: 36 + 79 = 115)."""
+        return self.face_abstractor.tokens + self.vertex_net.tokens
+
+
+RELEASE = ModelConfig()
+PAPER = replace(RELEASE, family="paper", injection=replace(RELEASE.injection, layer_block=True))

@@ -1,0 +1,1 @@
+"""Room 5, video: the layer-adaptive DiT, its samplers, and decoding."""

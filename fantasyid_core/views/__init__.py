@@ -1,0 +1,1 @@
+"""Room 3, views: the same face from several sides."""
