@@ -52,8 +52,8 @@ class ModelFile:
         what = "The folder" if self.is_folder else "The file"
         place = f"ComfyUI/models/{self.folder}/" if self.folder else "the pack's own assets folder"
         return (
-            f"{what} {self.name} (about {readable_size(self.size)}, {self.purpose}; licence: {self.licence}) is missing: "
-            f"get it from {self.origin} and put it into {place}."
+            f"{what} {self.name} (about {readable_size(self.size)}, {self.purpose}; licence: {self.licence}) "
+            f"is missing: get it from {self.origin} and put it into {place}."
         )
 
 
