@@ -18,11 +18,11 @@ _FORMAT = "fantasyid-mesh-hierarchy-1"
 class MeshHierarchy:
     """Levels of one mesh, fine → coarse (FLAME: 5023 → 1256 → 314), with V_l vertices on level l.
 
-    topology: the name that ``FaceGeometry.topology`` must have. spirals: [V_l, S] vertex indices per level from 0 on,
-    the centre first; the network reads levels 0 and 1. down: [V_(l+1)] indices, coarse vertex j **is** fine vertex
-    ``down[l][j]``. up_index, up_weight: [V_l, 3], fine vertex i is the weighted sum of three coarse ones; weights may be
-    zero or negative and sum to about 1. template: [V_0, 3] metres, the mean mesh, and triangles: [F, 3] of level 0;
-    both None where unknown (needed only to draw a point cloud or to register another head).
+    topology: the name that ``FaceGeometry.topology`` must have. spirals: [V_l, S] vertex indices per level, the centre
+    first; the network reads levels 0 and 1. down: [V_(l+1)] indices, coarse vertex j **is** fine vertex ``down[l][j]``.
+    up_index, up_weight: [V_l, 3], fine vertex i is the weighted sum of three coarse ones; weights may be zero or
+    negative and sum to about 1. template: [V_0, 3] metres, the mean mesh, and triangles: [F, 3] of level 0; both None
+    where unknown (needed only to draw a point cloud or to register another head).
 
     Raises InputError when a shape or an index does not fit.
     """
