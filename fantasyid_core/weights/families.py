@@ -31,7 +31,7 @@ def _incomplete_fantasyid(shapes: Shapes) -> str:
     absent = [name for name, prefix in parts.items() if not _any(shapes, starts=(prefix,))]
     if absent:
         return f"a FantasyID checkpoint without {', '.join(absent)}: a shard is missing or half-downloaded"
-    return "a FantasyID checkpoint of another size or with missing parts: a shard is missing, or config.json is not its own"
+    return "a FantasyID checkpoint whose parts do not fit together: a shard is missing, or config.json is another one's"
 
 
 def _cogvideox(shapes: Shapes) -> str:
