@@ -230,12 +230,12 @@ def locate(file: ModelFile, models_dirs: Sequence[Path]) -> Path | None:
     The preferred pattern wins over the nearer folder; within a pattern the shallowest match wins. For a folder entry
     the path is the folder itself. A directory of ``models_dirs`` may also be the entry's own folder.
     """
-    found = [path for root in _roots(file, models_dirs) for path in _files_below(root)]
-    for mark in file.marks:
-        for path in found:
-            if _matches(path, mark):
-                return path.parent if file.is_folder else path
-    return None
+    return _first_match(file, [path for root in _roots(file, models_dirs) for path in _files_below(root)])
+
+
+def locate_below(file: ModelFile, root: Path) -> Path | None:
+    """Where ``file`` lies anywhere below ``root``, e.g. in the official folder, or None."""
+    return _first_match(file, _files_below(root))
 
 
 def find(file: ModelFile, models_dirs: Sequence[Path]) -> Path:
@@ -265,6 +265,14 @@ def _roots(file: ModelFile, models_dirs: Sequence[Path]) -> Iterator[Path]:
                 yield directory / top[0]
             elif top and directory.name.lower() == top[0] and directory.is_dir():
                 yield directory
+
+
+def _first_match(file: ModelFile, paths: Sequence[Path]) -> Path | None:
+    for mark in file.marks:
+        for path in paths:
+            if _matches(path, mark):
+                return path.parent if file.is_folder else path
+    return None
 
 
 def _files_below(root: Path) -> list[Path]:

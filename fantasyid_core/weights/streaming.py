@@ -7,9 +7,11 @@ staging buffer. Every tensor is checked for NaN and infinity on its way, which c
 
 from __future__ import annotations
 
+import ctypes
 import json
 import mmap
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -32,13 +34,15 @@ _OTHER_SIZES |= {"I32": 4, "U32": 4, "I64": 8, "U64": 8}
 _STAGING = 32 << 20  #: bytes read at a time when a tensor changes its dtype
 _AHEAD = 256 << 20  #: bytes the operating system is asked to read ahead of us
 _HEADER_LIMIT = 100 << 20
+_MADV_PAGEOUT = 21  #: Linux's number; unlike MADV_DONTNEED it never loses what was written
 
 
 @dataclass(frozen=True)
 class TensorEntry:
     """Where one tensor lies: ``nbytes`` little-endian bytes in C order from ``offset`` of ``file`` on.
 
-    dtype: the name safetensors gives it ("BF16", "F32", …).
+    dtype: the name safetensors gives it ("BF16", "F32", …). held: the memory-mapped tensor itself where the file is a
+    torch archive; ``offset`` then only orders the tensors.
     """
 
     shape: tuple[int, ...]
@@ -46,6 +50,7 @@ class TensorEntry:
     file: Path
     offset: int
     nbytes: int
+    held: torch.Tensor | None = field(default=None, repr=False, compare=False)
 
 
 def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
@@ -142,10 +147,11 @@ class TensorReader:
     def read(self, key: str, entry: TensorEntry, dtype: torch.dtype | None = None) -> torch.Tensor:
         """One tensor in ``dtype`` (None: as stored). Raises CheckpointError for a dtype that is no float, or NaN."""
         stored = stored_dtype(key, entry)
-        self._read_ahead(entry)
         if entry.nbytes == 0:
             return torch.empty(entry.shape, dtype=dtype or stored)
-        if dtype in (None, stored) and entry.offset % stored.itemsize == 0:
+        if entry.held is not None:
+            tensor = _converted_view(entry.held, dtype or stored)
+        elif dtype in (None, stored) and entry.offset % stored.itemsize == 0:
             tensor = self._mapped(entry, stored)
         else:
             tensor = self._converted(entry, stored, dtype or stored)
@@ -154,6 +160,7 @@ class TensorReader:
         return tensor
 
     def _mapped(self, entry: TensorEntry, stored: torch.dtype) -> torch.Tensor:
+        self._read_ahead(entry)
         if entry.file not in self._maps:
             self._maps[entry.file] = _private_map(self._open(entry.file))
         view = torch.frombuffer(self._maps[entry.file], dtype=stored, count=prod(entry.shape), offset=entry.offset)
@@ -161,6 +168,7 @@ class TensorReader:
 
     def _converted(self, entry: TensorEntry, stored: torch.dtype, dtype: torch.dtype) -> torch.Tensor:
         """Read in pieces of ``_STAGING`` bytes, each converted as it arrives."""
+        self._read_ahead(entry)
         file = self._open(entry.file)
         file.seek(entry.offset)
         out = torch.empty(prod(entry.shape), dtype=dtype)
@@ -206,6 +214,27 @@ def check_finite(key: str, tensor: torch.Tensor, file: Path) -> None:
             f"{file.name}: the weights of {key} hold NaN or infinity, so the file is damaged or a training run "
             "diverged; download it again or use an earlier checkpoint."
         )
+
+
+def _converted_view(view: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A memory-mapped tensor [any shape] in ``dtype``: itself, or a copy whose source pages are given back."""
+    if view.dtype == dtype:
+        return view
+    copy = view.to(dtype)
+    release_pages(view)
+    return copy
+
+
+def release_pages(view: torch.Tensor) -> None:
+    """Tell the system that a mapped tensor [any shape] is not needed soon; its content stays (Linux; else nothing)."""
+    if not sys.platform.startswith("linux") or not view.is_contiguous():
+        return
+    page = mmap.PAGESIZE
+    start = -(-view.data_ptr() // page) * page
+    end = (view.data_ptr() + view.nbytes) // page * page
+    if end > start:
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_PAGEOUT)
 
 
 def _private_map(file: BinaryIO) -> mmap.mmap:
