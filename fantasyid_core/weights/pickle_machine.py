@@ -52,7 +52,8 @@ class PickleMachine:
     """Runs one pickle that starts at ``position`` of ``data``; afterwards ``position`` is behind its end.
 
     allowed: the names that may be referred to. file: for messages. persistent: whether references to outside data may
-    occur. ``run`` raises CheckpointError for a name off the list, for a damaged file, and for anything unusual.
+    occur; they are collected in ``references``. ``run`` raises CheckpointError for a name off the list, for a damaged
+    file, and for anything unusual.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class PickleMachine:
     ) -> None:
         self.data, self.allowed, self.file = memoryview(data), allowed, file
         self.position, self.persistent = position, persistent
+        self.references: list[PersistentId] = []
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -171,7 +173,8 @@ class PickleMachine:
     def push_persistent(self, value: Any) -> None:
         if not self.persistent:
             raise ValueError("it refers to data outside the file")
-        self.stack.append(PersistentId(value))
+        self.references.append(PersistentId(value))
+        self.stack.append(self.references[-1])
 
 
 def _dictionary(items: list[Any]) -> dict[Any, Any]:
@@ -238,6 +241,13 @@ def _set(machine: PickleMachine) -> None:
     machine.stack.append(Built(Global("builtins", "set"), (machine.to_mark(),)))
 
 
+def _add_items(machine: PickleMachine) -> None:
+    items, target = machine.to_mark(), machine.stack[-1]
+    if not isinstance(target, Built) or target.target != ("builtins", "set"):
+        raise ValueError("it adds to something that is no set")
+    target.arguments[0].extend(items)
+
+
 def _pop(machine: PickleMachine) -> None:
     machine.stack.pop()
 
@@ -289,7 +299,8 @@ _ACTIONS: dict[int, Callable[[PickleMachine], Any]] = {
         "\x85": _tuple(1), "\x86": _tuple(2), "\x87": _tuple(3),
         "}": lambda m: m.stack.append({}), "d": lambda m: m.stack.append(_dictionary(m.to_mark())),
         "s": lambda m: m.set_items([m.stack.pop(-2), m.pop()]), "u": lambda m: m.set_items(m.to_mark()),
-        "\x91": _set,
+        "\x91": _set, "\x90": _add_items,
+        "\x8f": lambda m: m.stack.append(Built(Global("builtins", "set"), ([],))),
         "g": lambda m: m.get(_decimal(m.line())), "h": lambda m: m.get(m.number("B")),
         "j": lambda m: m.get(m.number("I")), "p": lambda m: m.put(_decimal(m.line())),
         "q": lambda m: m.put(m.number("B")), "r": lambda m: m.put(m.number("I")), "\x94": lambda m: m.put(len(m.memo)),

@@ -22,6 +22,7 @@ from .pickle_machine import Built, Global, OldString, PersistentId, PickleMachin
 
 MAX_BYTES = 1 << 30  #: FLAME's file has 53 MB; nothing we read is near this
 _MAX_DEPTH = 64
+PERSISTENT = ("", "persistent")  #: the builder of references to data outside the pickle
 _DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|\?|[bBhHiIlLqQefd])$")
 
 
@@ -104,7 +105,7 @@ class Resolver:
             self.spend(len(value))
             return bytes(value).decode("latin-1") if isinstance(value, OldString) else value
         if isinstance(value, (Built, PersistentId)):
-            target = value.target if isinstance(value, Built) else ("", "persistent")
+            target = value.target if isinstance(value, Built) else PERSISTENT
             return self.builders[target](value, self)
         if isinstance(value, dict):
             return {key: self.plain(item) for key, item in value.items()}
