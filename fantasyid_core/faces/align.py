@@ -68,12 +68,17 @@ def widen(matrix: Matrix, padding: float) -> Matrix:
 
 
 def warp_crop(photograph: FloatArray, matrix: Matrix, smooth: bool = True) -> FloatArray:
-    """The aligned crop [512, 512, 3] RGB 0..1 of ``photograph`` [H, W, 3] under ``matrix``, bilinear, 8 bits deep.
+    """The aligned crop [512, 512, 3] RGB 0..1 of ``photograph`` [H, W, 3] under ``matrix``; see warp_square."""
+    return warp_square(photograph, matrix, CROP_SIZE, smooth)
 
-    What lies beyond the picture is neutral grey. smooth: average before shrinking a large face (no aliasing);
-    False is the release to the bit.
+
+def warp_square(photograph: FloatArray, matrix: Matrix, side: int, smooth: bool = True) -> FloatArray:
+    """The square [side, side, 3] RGB 0..1 that ``matrix`` [2, 3] cuts out of ``photograph`` [H, W, 3].
+
+    Bilinear, 8 bits deep. What lies beyond the picture is neutral grey. smooth: average before shrinking a large face
+    (no aliasing); False is the release to the bit.
     """
-    x0, y0, x1, y1 = _source_window(photograph, matrix)
+    x0, y0, x1, y1 = _source_window(photograph, matrix, side)
     if x1 <= x0 or y1 <= y0:
         raise InputError("The chosen face lies outside the photograph; choose another face.")
     pixels = to_uint8(photograph[y0:y1, x0:x1])
@@ -81,9 +86,7 @@ def warp_crop(photograph: FloatArray, matrix: Matrix, smooth: bool = True) -> Fl
     factor = int(1.0 / np.hypot(matrix[0, 0], matrix[1, 0])) if smooth else 1
     if factor > 1:
         pixels, local = _reduced(pixels, local, factor)
-    crop = cv2.warpAffine(
-        pixels, local, (CROP_SIZE, CROP_SIZE), borderMode=cv2.BORDER_CONSTANT, borderValue=NEUTRAL_GREY
-    )
+    crop = cv2.warpAffine(pixels, local, (side, side), borderMode=cv2.BORDER_CONSTANT, borderValue=NEUTRAL_GREY)
     return np.divide(crop, np.float32(255.0), dtype=np.float32)
 
 
@@ -94,9 +97,9 @@ def to_photograph(points: npt.ArrayLike, matrix: npt.ArrayLike) -> FloatArray:
     return np.linalg.solve(forward[:, :2], moved.reshape(-1, 2).T).T.reshape(moved.shape).astype(np.float32)
 
 
-def _source_window(photograph: FloatArray, matrix: Matrix) -> tuple[int, int, int, int]:
+def _source_window(photograph: FloatArray, matrix: Matrix, side: int) -> tuple[int, int, int, int]:
     """The part of the photograph that the crop shows, xyxy, two pixels wider: huge photographs stay cheap."""
-    corners = to_photograph([[0, 0], [CROP_SIZE, 0], [0, CROP_SIZE], [CROP_SIZE, CROP_SIZE]], matrix)
+    corners = to_photograph([[0, 0], [side, 0], [0, side], [side, side]], matrix)
     height, width = photograph.shape[:2]
     low = np.floor(corners.min(axis=0)).astype(int) - 2
     high = np.ceil(corners.max(axis=0)).astype(int) + 3
