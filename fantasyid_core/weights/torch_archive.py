@@ -104,7 +104,7 @@ def _zip_members(path: Path, storages: _Storages) -> bytes:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {member.filename: _stored(data, member, path.name) for member in archive.infolist()}
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error) as error:
         raise CheckpointError(f"{path.name} is truncated or damaged ({error}); download it again.") from error
     roots = [name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(roots) != 1:
