@@ -1,0 +1,236 @@
+"""The layer-adaptive DiT: diffusers' CogVideoX with identity attention inside its blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock, CogVideoXTransformer3DModel
+from torch import nn
+
+from ..config import ModelConfig, TransformerConfig
+from ..errors import InputError
+from .attention import CogVideoXAttention
+from .identity_context import IdentityContext
+from .layer_attention import LayerAttention, LayerBlock, LayerIdentity
+from .size import SPATIAL_COMPRESSION
+
+NORM_EPS = 1e-5
+
+
+class LayerAdaptiveBlock(CogVideoXBlock):
+    """A CogVideoX block whose video tokens then take what they need of the identity, with weights of its own.
+
+    The identity attention lives inside the block, so that whatever works block by block (step caches, regional
+    compilation, offloading, checkpointing) sees one unit. Every ``interval``-th block has one; the others are plain.
+    """
+
+    layer_attention: LayerAttention | None
+    layer_block: LayerBlock | None
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        dit = config.transformer
+        super().__init__(
+            dim=dit.width,
+            num_attention_heads=dit.heads,
+            attention_head_dim=dit.head_dim,
+            time_embed_dim=dit.time_embed_dim,
+            attention_bias=True,
+            norm_eps=NORM_EPS,
+        )
+        self.attn1.set_processor(CogVideoXAttention())
+        attends = layer % config.injection.interval == 0
+        self.layer_attention = LayerAttention(config) if attends else None
+        self.layer_block = LayerBlock(dit.width) if attends and config.injection.layer_block else None
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        temb: torch.Tensor,
+        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
+        identity: LayerIdentity | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Video [B, N, C], text [B, L, C], time [B, T], rotary cos and sin [N, D] → video [B, N, C], text [B, L, C]."""
+        video, text = super().forward(hidden_states, encoder_hidden_states, temb, image_rotary_emb, attention_kwargs)
+        if identity is not None and self.layer_attention is not None:
+            video = video + self._from_identity(video, identity)
+        return video, text
+
+    def _from_identity(self, video: torch.Tensor, identity: LayerIdentity) -> torch.Tensor:
+        assert self.layer_attention is not None
+        taken = self.layer_attention(video, identity.key, identity.value)  # (B, N, C)
+        if self.layer_block is not None:
+            taken = self.layer_block(taken, identity.grid)
+        if identity.strength is not None:
+            taken = taken * identity.strength
+        if identity.region is not None:
+            taken = taken * identity.region.to(taken.dtype)
+        return taken
+
+
+TransformerBlockRegistry.register(
+    LayerAdaptiveBlock,
+    TransformerBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=1),
+)
+
+
+class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
+    """CogVideoX's DiT with the layer-aware injection; release, paper and mini by configuration.
+
+    State-dict names are diffusers' own plus ``transformer_blocks.{i}.layer_attention.*`` (and ``layer_block.*``);
+    :func:`official_key` gives the public checkpoint's names. Without an identity it is plain CogVideoX.
+    """
+
+    _no_split_modules = ["LayerAdaptiveBlock", "CogVideoXPatchEmbed"]  # noqa: RUF012 (diffusers reads a class attribute)
+    _repeated_blocks = ["LayerAdaptiveBlock"]  # noqa: RUF012 (the same)
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(**_cogvideox_arguments(config.transformer), num_layers=0)
+        self.model_config = config
+        layers = config.transformer.layers
+        self.transformer_blocks = nn.ModuleList(LayerAdaptiveBlock(config, layer) for layer in range(layers))
+        self.register_to_config(num_layers=layers)
+
+    def prepare_identity(self, tokens: torch.Tensor) -> IdentityContext:
+        """Identity tokens [T, I] or [1 or B, T, I] → every layer's keys and values, on the tokens' device.
+
+        They are computed where the weights lie, so that this also works on an offloaded model. Raises InputError
+        when the tokens have another width than the model reads.
+        """
+        width = self.model_config.identity_width
+        if tokens.ndim not in (2, 3) or tokens.shape[-1] != width:
+            raise InputError(
+                f"This model reads identity tokens of width {width}, but these are {list(tokens.shape)}; "
+                "make the identity with this model's own encoder."
+            )
+        batched = tokens if tokens.ndim == 3 else tokens[None]  # (1 or B, T, I)
+        return IdentityContext(tuple(_keys_values(attention, batched) for attention in self.layer_attentions()))
+
+    def layer_attentions(self) -> list[LayerAttention]:
+        """The identity layers in order; the k-th stands behind block k × interval."""
+        blocks = [self.transformer_blocks[i] for i in range(0, len(self.transformer_blocks), self._interval)]
+        return [block.layer_attention for block in blocks]  # type: ignore[misc] # every interval-th block has one
+
+    @property
+    def _interval(self) -> int:
+        return self.model_config.injection.interval
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        timestep_cond: torch.Tensor | None = None,
+        ofs: None = None,
+        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
+        return_dict: bool = True,
+        identity: IdentityContext | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> tuple[torch.Tensor] | Transformer2DModelOutput:
+        """Predict the velocity of noisy latents. The order of arguments is diffusers'; two are new.
+
+        hidden_states: [B, F, 2C, H, W], noisy latents then reference latents by channel.
+        encoder_hidden_states: [B, L, D] text. timestep: [B]. image_rotary_emb: cos and sin [F·H·W/4, head_dim].
+        identity: None switches it off. check: called before every block; it cancels the step by raising.
+        Returns [B, F, C, H, W]. Raises InputError for a size that the learned positions do not have.
+        """
+        batch, frames, _, height, width = hidden_states.shape
+        self._check_learned_positions(encoder_hidden_states.shape[1], height, width)
+        patch = self.model_config.transformer.patch_size
+        grid = (frames, height // patch, width // patch)
+        temb = self.time_embedding(self.time_proj(timestep).to(hidden_states.dtype), timestep_cond)  # (B, T)
+        joint = self.embedding_dropout(self.patch_embed(encoder_hidden_states, hidden_states))  # (B, L+N, C)
+        text, video = joint.split([encoder_hidden_states.shape[1], grid[0] * grid[1] * grid[2]], dim=1)
+        for i, block in enumerate(self.transformer_blocks):
+            if check is not None:
+                check()
+            layer = self._layer_identity(identity, i, grid)
+            video, text = self._run_block(block, video, text, temb, image_rotary_emb, attention_kwargs, layer)
+        video = self.norm_out(self.norm_final(video), temb=temb)  # text rows are done with
+        out = _unpatchify(self.proj_out(video), grid, patch)  # (B, F, C, H, W)
+        return Transformer2DModelOutput(sample=out) if return_dict else (out,)
+
+    def _run_block(self, block: nn.Module, video: torch.Tensor, text: torch.Tensor, *rest: Any) -> tuple[Any, Any]:
+        if torch.is_grad_enabled() and self.gradient_checkpointing:
+            return self._gradient_checkpointing_func(block, video, text, *rest)
+        temb, rotary, attention_kwargs, identity = rest
+        return block(
+            hidden_states=video,
+            encoder_hidden_states=text,
+            temb=temb,
+            image_rotary_emb=rotary,
+            attention_kwargs=attention_kwargs,
+            identity=identity,
+        )
+
+    def _layer_identity(
+        self, identity: IdentityContext | None, block: int, grid: tuple[int, int, int]
+    ) -> LayerIdentity | None:
+        if identity is None or block % self._interval:
+            return None
+        return identity.layer(block // self._interval, grid)
+
+    def _check_learned_positions(self, text_length: int, height: int, width: int) -> None:
+        dit = self.model_config.transformer
+        if not dit.learned_positions:
+            return
+        if (height, width) != (dit.sample_height, dit.sample_width):
+            raise InputError(
+                f"This checkpoint has learned positions for {dit.sample_width * SPATIAL_COMPRESSION}×"
+                f"{dit.sample_height * SPATIAL_COMPRESSION} pixels and makes no other size; set that width and height."
+            )
+        if text_length != dit.text_length:
+            raise InputError(
+                f"This checkpoint has learned positions for {dit.text_length} text tokens, but the text has "
+                f"{text_length}; encode the prompt with FantasyID's own text node."
+            )
+
+
+def official_key(our_key: str, interval: int = 1) -> str:
+    """The public checkpoint's name of our state-dict name ``our_key``.
+
+    ``transformer_blocks.{i}.layer_attention.*`` ↔ ``layer_attention.{i // interval}.*`` (``layer_block`` alike, which
+    the public checkpoint lacks); all other names are the same.
+    """
+    parts = our_key.split(".")
+    if len(parts) > 3 and parts[0] == "transformer_blocks" and parts[2] in ("layer_attention", "layer_block"):
+        return ".".join([parts[2], str(int(parts[1]) // interval), *parts[3:]])
+    return our_key
+
+
+def _cogvideox_arguments(dit: TransformerConfig) -> dict[str, Any]:
+    return {
+        "num_attention_heads": dit.heads,
+        "attention_head_dim": dit.head_dim,
+        "in_channels": 2 * dit.latent_channels,
+        "out_channels": dit.latent_channels,
+        "time_embed_dim": dit.time_embed_dim,
+        "text_embed_dim": dit.text_embed_dim,
+        "sample_width": dit.sample_width,
+        "sample_height": dit.sample_height,
+        "sample_frames": dit.sample_frames,
+        "patch_size": dit.patch_size,
+        "temporal_compression_ratio": dit.temporal_compression,
+        "max_text_seq_length": dit.text_length,
+        "norm_eps": NORM_EPS,
+        "use_rotary_positional_embeddings": True,
+        "use_learned_positional_embeddings": dit.learned_positions,
+    }
+
+
+def _keys_values(attention: LayerAttention, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    key, value = attention.keys_values(tokens.to(attention.to_kv.weight.device))
+    return key.to(tokens.device), value.to(tokens.device)
+
+
+def _unpatchify(x: torch.Tensor, grid: tuple[int, int, int], patch: int) -> torch.Tensor:
+    """[B, F·H·W, C·p·p] on the patch grid (F, H, W) → [B, F, C, H·p, W·p]."""
+    frames, rows, columns = grid
+    x = x.reshape(len(x), frames, rows, columns, -1, patch, patch)  # (B, F, H, W, C, p, p)
+    return x.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
