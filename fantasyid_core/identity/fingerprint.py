@@ -20,8 +20,9 @@ def fingerprint(state: Mapping[str, torch.Tensor], salt: str = "") -> str:
     digest = hashlib.sha256(salt.encode("utf-8"))
     for name in sorted(state):
         tensor = state[name].detach().flatten()
-        positions = torch.linspace(0, tensor.numel() - 1, min(VALUES_PER_TENSOR, tensor.numel()), dtype=torch.float64)
-        values = tensor[positions.long().to(tensor.device)].to("cpu", torch.bfloat16)
+        count = min(VALUES_PER_TENSOR, tensor.numel())
+        positions = torch.arange(count, device=tensor.device) * (tensor.numel() - 1) // max(count - 1, 1)
+        values = tensor[positions].to("cpu", torch.bfloat16)
         digest.update(f"{name}{list(state[name].shape)}".encode())
         digest.update(values.view(torch.int16).numpy().tobytes())
     return digest.hexdigest()[:DIGITS]
