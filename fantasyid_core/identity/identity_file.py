@@ -56,7 +56,7 @@ def load_identity(path: Path | str) -> Identity:
             tensors = {name: file.get_tensor(name) for name in ("tokens", "reference")}
         notes = _read_provenance(metadata)
         return Identity(tensors["tokens"], tensors["reference"].numpy(), metadata["model"], notes)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{path.name} is damaged or not finished ({_first_line(error)}); save the identity again."
         ) from error
