@@ -16,7 +16,7 @@ class CogVideoXAttention:
     diffusers' own one has no ``_attention_backend``, which makes ``set_attention_backend`` pass over it silently.
     """
 
-    _attention_backend: str | None = None
+    _attention_backend: Any = None
     _parallel_config: Any = None
 
     def __call__(
@@ -28,6 +28,7 @@ class CogVideoXAttention:
         image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Video [B, N, C], text [B, L, C], rotary cos and sin [N, D] → attended video [B, N, C] and text [B, L, C]."""
+        assert attn.norm_q is not None and attn.norm_k is not None  # every CogVideoX has them
         text_length, video_length = encoder_hidden_states.shape[1], hidden_states.shape[1]
         joint = torch.cat([encoder_hidden_states, hidden_states], dim=1)  # (B, L+N, C)
         query = attn.norm_q(attn.to_q(joint).unflatten(-1, (attn.heads, -1)))  # (B, L+N, heads, D)
@@ -35,7 +36,8 @@ class CogVideoXAttention:
         value = attn.to_v(joint).unflatten(-1, (attn.heads, -1))  # (B, L+N, heads, D)
         if image_rotary_emb is not None:
             for x in (query, key):
-                x[:, text_length:] = apply_rotary_emb(x[:, text_length:], image_rotary_emb, sequence_dim=1)
+                rows = x[:, text_length:]  # (B, N, heads, D)
+                x[:, text_length:] = apply_rotary_emb(rows, image_rotary_emb, sequence_dim=1)  # type: ignore[arg-type]
         # older diffusers have no parallel_config argument, so it is named only when it is set
         parallel = {} if self._parallel_config is None else {"parallel_config": self._parallel_config}
         attended = dispatch_attention_fn(

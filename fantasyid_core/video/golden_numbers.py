@@ -8,12 +8,12 @@ does not want costs nothing but the time of its group.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from ..arrays import FloatArray
 from ..config import RELEASE, ModelConfig
@@ -21,12 +21,13 @@ from ..weights.golden_rule import fill_module, tensor_input
 from .identity_context import IdentityContext
 from .layer_attention import LayerAttention
 from .sample import Conditions, SamplingOptions, sample
+from .schedule import DpmSampler
 from .size import rotary_table
 from .transformer import LayerAdaptiveTransformer3DModel, official_key
-from .vae import decode_latents, encode_reference
+from .vae import decode_latents, encode_reference, reference_pixels
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKLCogVideoX
+    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
 
 #: The fourth room's tokens of the golden face, [1, 115, 2048], as computed in the given dtype.
 TokensOf = Callable[[torch.dtype], torch.Tensor]
@@ -62,7 +63,7 @@ def golden_transformer(config: ModelConfig) -> LayerAdaptiveTransformer3DModel:
 
 def golden_vae() -> AutoencoderKLCogVideoX:
     """The tiny VAE of the pipeline's golden numbers."""
-    from diffusers import AutoencoderKLCogVideoX
+    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
 
     vae = AutoencoderKLCogVideoX(**TINY_VAE)
     fill_module(vae, lambda name: "vae." + name)
@@ -86,8 +87,9 @@ def layer_attention_numbers() -> Numbers:
 
 def rotary_numbers() -> Numbers:
     """rope_full.safetensors: every 351st row of the full-size table."""
-    for name, table in zip(("cos", "sin"), rotary_table(RELEASE, 13, 60, 90), strict=True):
-        yield name, table[::351]
+    cos, sin = rotary_table(RELEASE, 13, 60, 90)
+    rows = torch.arange(0, len(cos), 351)
+    yield from {"rope_full_index": rows, "rope_full_cos": cos[rows], "rope_full_sin": sin[rows]}.items()
 
 
 @torch.no_grad()
@@ -107,9 +109,11 @@ def transformer_numbers(tokens_of: TokensOf, wanted: Collection[str] | None = No
 
 def _base_numbers(tokens_of: TokensOf) -> Numbers:
     model = golden_transformer(golden_config())
-    with _block_records(model) as records:
-        yield "base.output", _velocity(model, model.prepare_identity(tokens_of(torch.float32)))
+    with _records(model) as records:
+        tokens = tokens_of(torch.float32)
+        yield "base.output", _velocity(model, model.prepare_identity(tokens))
         yield from records.items()
+    yield "base.vertex_tokens", tokens[:, RELEASE.face_abstractor.tokens :]
     yield "base.output_without_identity", _velocity(model, None)
     model.bfloat16()
     identity = model.prepare_identity(tokens_of(torch.bfloat16))
@@ -138,8 +142,7 @@ def _interval2_numbers(tokens_of: TokensOf) -> Numbers:
 
 
 def _small_rotary_numbers(tokens_of: TokensOf) -> Numbers:
-    for name, table in zip(("rope_cos", "rope_sin"), rotary_table(RELEASE, 3, 8, 12), strict=True):
-        yield name, table
+    yield from zip(("rope_cos", "rope_sin"), rotary_table(RELEASE, 3, 8, 12), strict=True)
 
 
 def _velocity(
@@ -162,40 +165,67 @@ def _velocity(
     )[0]
 
 
-class _block_records:  # noqa: N801 (a context manager, used like a function)
-    """What goes into and comes out of every identity layer while the block runs."""
+@contextmanager
+def _records(model: LayerAdaptiveTransformer3DModel) -> Iterator[dict[str, torch.Tensor]]:
+    """What the golden file keeps of the inside of a call, by key, filled while the model runs."""
+    found: dict[str, torch.Tensor] = {}
+    text_length = model.model_config.transformer.text_length
 
-    def __init__(self, model: LayerAdaptiveTransformer3DModel) -> None:
-        self.layers = model.layer_attentions()
-        self.records: dict[str, torch.Tensor] = {}
-        self.handles: list[Any] = []
+    def patch_embed(output: torch.Tensor) -> None:
+        found["base.patch_embed_text_first8"] = output[:, :8]
+        found["base.patch_embed_image_rows"] = output[:, text_length:]
 
-    def __enter__(self) -> dict[str, torch.Tensor]:
-        for index, layer in enumerate(self.layers):
-            self.handles.append(layer.register_forward_hook(self._record(index)))
-        return self.records
+    def layer(index: int, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        found[f"base.block{index}.hidden"] = args[0]
+        found[f"base.layer_attention{index}"] = output
 
-    def __exit__(self, *_: object) -> None:
-        for handle in self.handles:
-            handle.remove()
+    def norm_final(output: torch.Tensor) -> None:
+        found["base.norm_final_image_rows_first8"] = output[:, :8]
 
-    def _record(self, index: int) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
-        def record(_: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            self.records[f"base.block{index}.hidden"] = args[0]
-            self.records[f"base.layer_attention{index}"] = output
+    attentions = model.layer_attentions()
+    hooks = [
+        model.time_embedding.register_forward_hook(lambda _m, _a, out: found.update({"base.time_embedding": out})),
+        model.patch_embed.register_forward_hook(lambda _m, _a, out: patch_embed(out)),
+        model.norm_final.register_forward_hook(lambda _m, _a, out: norm_final(out)),
+    ]
+    for index, block in enumerate(model.transformer_blocks):
+        key = f"base.block{index}.text_first8"
+        hooks.append(block.register_forward_hook(lambda _m, _a, out, key=key: found.update({key: out[1][:, :8]})))
+        hooks.append(
+            attentions[index].register_forward_hook(lambda _m, args, out, index=index: layer(index, args, out))
+        )
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
 
-        return record
 
-
+@torch.no_grad()
 def pipeline_numbers(tokens_of: TokensOf, image: FloatArray) -> Numbers:
     """pipeline.safetensors (golden README, i). image: the file's ``image_uint8`` as [64, 64, 3] RGB 0..1."""
     model, vae = golden_transformer(golden_config()), golden_vae()
     identity = model.prepare_identity(tokens_of(torch.float32))
     options = SamplingOptions(steps=3, guidance_scale=6.0)
+    yield from _pipeline_inputs(vae, image)
     recorder = _PipelineRecorder(model, vae, image, identity)
     yield from recorder.run(options, "")
     yield from recorder.run(replace(options, dynamic_guidance=True), "dynamic_cfg.")
     yield from recorder.run(replace(options, guidance_scale=1.0), "no_cfg.")
+
+
+def _pipeline_inputs(vae: AutoencoderKLCogVideoX, image: FloatArray) -> Numbers:
+    """The noise schedule, the conditioning picture, its posterior, and the random draws in the release's order."""
+    yield "alphas_cumprod", DpmSampler(3).alphas_cumprod.float()
+    pixels = reference_pixels(image, 64, 96, "stretch")
+    yield "preprocessed_image", pixels
+    posterior = vae.encode(pixels[:, :, None]).latent_dist
+    yield "vae_mean", posterior.mean
+    yield "vae_std", posterior.std
+    generator = torch.Generator().manual_seed(42)
+    torch.randn(posterior.mean.shape, generator=generator)
+    for draw, name in enumerate(["latents"] + ["scheduler"] * 4):
+        yield f"draw{draw}.{name}", torch.randn((1, 3, 16, 8, 12), generator=generator)
 
 
 class _PipelineRecorder:

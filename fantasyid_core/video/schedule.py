@@ -54,6 +54,11 @@ class DpmSampler:
         self.timesteps: torch.Tensor = self._scheduler.timesteps
         self._previous_clean: torch.Tensor | None = None  # float32, whatever the latents are
 
+    @property
+    def alphas_cumprod(self) -> torch.Tensor:
+        """The schedule: how much of the clean video is left at each of the 1000 timesteps."""
+        return self._scheduler.alphas_cumprod
+
     def step(
         self, velocity: torch.Tensor, index: int, latents: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,7 +72,7 @@ class DpmSampler:
 
 
 class DdimSampler:
-    """DDIM on CogVideoX's noise schedule: first order, no noise after the first; a given seed hardly depends on steps."""
+    """DDIM on the same schedule: first order, no noise but the first, so a video hardly changes with the steps."""
 
     def __init__(self, steps: int, schedule: Mapping[str, Any] = NOISE_SCHEDULE) -> None:
         from diffusers import CogVideoXDDIMScheduler

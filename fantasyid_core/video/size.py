@@ -54,7 +54,8 @@ def rotary_table(
     grid = (height // dit.patch_size, width // dit.patch_size)
     base = (dit.sample_height // dit.patch_size, dit.sample_width // dit.patch_size)
     region = _fitted_region(grid, base)
-    return get_3d_rotary_pos_embed(dit.head_dim, region, grid, frames, device=torch.device(device))
+    cos, sin = get_3d_rotary_pos_embed(dit.head_dim, region, grid, frames, device=torch.device(device))
+    return cos, sin
 
 
 def _fitted_region(grid: tuple[int, int], base: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:

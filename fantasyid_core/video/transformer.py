@@ -41,7 +41,7 @@ class LayerAdaptiveBlock(CogVideoXBlock):
             attention_bias=True,
             norm_eps=NORM_EPS,
         )
-        self.attn1.set_processor(CogVideoXAttention())
+        self.attn1.set_processor(CogVideoXAttention())  # type: ignore[arg-type] # not in diffusers' union
         attends = layer % config.injection.interval == 0
         self.layer_attention = LayerAttention(config) if attends else None
         self.layer_block = LayerBlock(dit.width) if attends and config.injection.layer_block else None
@@ -140,7 +140,7 @@ class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
         identity: None switches it off. check: called before every block; it cancels the step by raising.
         Returns [B, F, C, H, W]. Raises InputError for a size that the learned positions do not have.
         """
-        batch, frames, _, height, width = hidden_states.shape
+        _, frames, _, height, width = hidden_states.shape
         self._check_learned_positions(encoder_hidden_states.shape[1], height, width)
         patch = self.model_config.transformer.patch_size
         grid = (frames, height // patch, width // patch)
@@ -158,7 +158,7 @@ class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
 
     def _run_block(self, block: nn.Module, video: torch.Tensor, text: torch.Tensor, *rest: Any) -> tuple[Any, Any]:
         if torch.is_grad_enabled() and self.gradient_checkpointing:
-            return self._gradient_checkpointing_func(block, video, text, *rest)
+            return self._gradient_checkpointing_func(block, video, text, *rest)  # type: ignore[misc]
         temb, rotary, attention_kwargs, identity = rest
         return block(
             hidden_states=video,

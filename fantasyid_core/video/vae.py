@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..progress import ProgressCallback, silent
 from .size import LATENT_FRAMES_AT_ONCE, SPATIAL_COMPRESSION
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKLCogVideoX
+    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
 
 TILE = 32  #: latent values per side of a decoding tile (256 pixels)
 TILE_OVERLAP = 8  #: of which shared with the neighbour, blended linearly
@@ -52,6 +53,15 @@ FITS: dict[str, Callable[[Image.Image, int, int], Image.Image]] = {
 }
 
 
+def reference_pixels(crop: FloatArray, height: int, width: int, fit: str) -> torch.Tensor:
+    """Crop [S, S, 3] RGB 0..1 → picture [1, 3, height, width] -1..1. Raises InputError for an unknown ``fit``."""
+    if fit not in FITS:
+        raise InputError(f"There is no way to fit the reference called '{fit}'; choose one of: {', '.join(FITS)}.")
+    levels = np.clip(crop * 255.0 + 0.5, 0, 255).astype(np.uint8)  # as released, resampled from 8-bit levels
+    picture = np.asarray(FITS[fit](Image.fromarray(levels), width, height), dtype=np.float32) / 255.0
+    return torch.from_numpy(2.0 * picture - 1.0).permute(2, 0, 1)[None]
+
+
 @torch.no_grad()
 def encode_reference(
     vae: AutoencoderKLCogVideoX,
@@ -67,14 +77,10 @@ def encode_reference(
     frames, height, width: of the video in pixels (see check_video_size). generator: its first draw is the posterior
     sample; the sampler goes on with it. fit: one of FITS, "stretch" as released. In the VAE's dtype, on its device.
     """
-    if fit not in FITS:
-        raise InputError(f"There is no way to fit the reference called '{fit}'; choose one of: {', '.join(FITS)}.")
-    levels = np.clip(crop * 255.0 + 0.5, 0, 255).astype(np.uint8)  # as released, resampled from 8-bit levels
-    picture = np.asarray(FITS[fit](Image.fromarray(levels), width, height), dtype=np.float32) / 127.5 - 1.0
-    pixels = torch.from_numpy(picture).permute(2, 0, 1)[None, :, None]  # (1, 3, 1, H·8, W·8), -1..1
+    pixels = reference_pixels(crop, height, width, fit)[:, :, None]  # (1, 3, 1, 8·H, 8·W)
     posterior = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
     first = posterior.sample(generator).permute(0, 2, 1, 3, 4) * _scaling(vae)  # (1, 1, C, H, W)
-    behind = (frames - 1) // int(vae.config.temporal_compression_ratio)
+    behind = (frames - 1) // int(vae.config["temporal_compression_ratio"])
     return torch.cat([first, first.new_zeros(1, behind, *first.shape[2:])], dim=1)
 
 
@@ -97,7 +103,11 @@ def decode_latents(
             "connect the latent of the FantasyID sampler."
         )
     z = latents.permute(0, 2, 1, 3, 4).to(vae.device, vae.dtype) / _scaling(vae)  # (1, C, F, H, W)
-    shape = (int(vae.config.temporal_compression_ratio) * (z.shape[2] - 1) + 1, *(8 * side for side in z.shape[3:]), 3)
+    shape = (
+        int(vae.config["temporal_compression_ratio"]) * (z.shape[2] - 1) + 1,
+        *(8 * side for side in z.shape[3:]),
+        3,
+    )
     video, weight = torch.zeros(shape), torch.zeros(1, shape[1], shape[2], 1)
     tiles = list(_tiles(*z.shape[3:])) if tiled else [(slice(None), slice(None))]
     chunks = _chunks(z.shape[2])
@@ -129,7 +139,7 @@ def _stream(
 def _chunks(latent_frames: int) -> list[slice]:
     """Latent frames in pairs, the odd one with the first pair: how the VAE was trained to be fed."""
     edges = [0, *range(min(3, latent_frames), latent_frames + 1, LATENT_FRAMES_AT_ONCE)]
-    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
@@ -161,5 +171,5 @@ def _ramp(shape: torch.Size) -> torch.Tensor:
 
 
 def _scaling(vae: AutoencoderKLCogVideoX) -> float:
-    factor = float(vae.config.scaling_factor)
-    return 1.0 / factor if vae.config.invert_scale_latents else factor
+    factor = float(vae.config["scaling_factor"])
+    return 1.0 / factor if vae.config["invert_scale_latents"] else factor
