@@ -198,7 +198,7 @@ def _injection(index: CheckpointIndex, transformer: TransformerConfig, config: M
             f"config.json says cross_attn_interval = {config['cross_attn_interval']}, but {count} modules on "
             f"{transformer.layers} blocks mean {interval}"
         )
-    block = any(_LAYER.match(key) and ".layer_block." in key for key in index.entries)
+    block = any(key.startswith("layer_block.") for key in index.entries)
     return replace(base, interval=interval, heads=inner // base.head_dim, layer_block=block)
 
 

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -159,6 +160,14 @@ class TensorReader:
             check_finite(key, tensor, entry.file)
         return tensor
 
+    def forget(self, entry: TensorEntry) -> None:
+        """Give back the memory pages of a tensor that was read as a view and is not needed any more."""
+        if entry.held is not None:
+            release_pages(entry.held)
+        elif entry.file in self._maps and entry.nbytes:
+            raw = torch.frombuffer(self._maps[entry.file], dtype=torch.uint8, count=entry.nbytes, offset=entry.offset)
+            release_pages(raw)
+
     def _mapped(self, entry: TensorEntry, stored: torch.dtype) -> torch.Tensor:
         self._read_ahead(entry)
         if entry.file not in self._maps:
@@ -172,12 +181,17 @@ class TensorReader:
         file = self._open(entry.file)
         file.seek(entry.offset)
         out = torch.empty(prod(entry.shape), dtype=dtype)
-        piece = torch.empty(min(_STAGING, entry.nbytes) // stored.itemsize, dtype=stored)
-        for start in range(0, out.numel(), piece.numel()):
-            part = piece[: out.numel() - start]
+        staging = self._staging.view(stored)
+        for start in range(0, out.numel(), staging.numel()):
+            part = staging[: out.numel() - start]
             _fill(file, part, entry.file)
             out[start : start + part.numel()].copy_(part)
         return out.view(entry.shape)
+
+    @cached_property
+    def _staging(self) -> torch.Tensor:
+        """[_STAGING] bytes, used again for every tensor: fresh memory is slower than the copy itself."""
+        return torch.empty(_STAGING, dtype=torch.uint8)
 
     def _open(self, path: Path) -> BinaryIO:
         if path not in self._files:
@@ -211,7 +225,7 @@ def check_finite(key: str, tensor: torch.Tensor, file: Path) -> None:
     low, high = tensor.aminmax()
     if not (torch.isfinite(low) and torch.isfinite(high)):
         raise CheckpointError(
-            f"{file.name}: the weights of {key} hold NaN or infinity, so the file is damaged or a training run "
+            f"{file.name}: the weights of {key} hold NaN or infinity as {tensor.dtype}, so the file is damaged or a training run "
             "diverged; download it again or use an earlier checkpoint."
         )
 
@@ -227,14 +241,11 @@ def _converted_view(view: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def release_pages(view: torch.Tensor) -> None:
     """Tell the system that a mapped tensor [any shape] is not needed soon; its content stays (Linux; else nothing)."""
-    if not sys.platform.startswith("linux") or not view.is_contiguous():
-        return
     page = mmap.PAGESIZE
     start = -(-view.data_ptr() // page) * page
     end = (view.data_ptr() + view.nbytes) // page * page
-    if end > start:
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_PAGEOUT)
+    if sys.platform.startswith("linux") and view.is_contiguous() and end > start:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_PAGEOUT)
 
 
 def _private_map(file: BinaryIO) -> mmap.mmap:
