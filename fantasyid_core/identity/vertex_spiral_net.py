@@ -227,7 +227,8 @@ class VertexSpiralNet(nn.Module):
     def keep_float32(self) -> None:
         """Widen the weights in place if a dtype move narrowed them; they stay rounded, as the release's are."""
         if any(tensor.dtype != torch.float32 for tensor in self.parameters()):
-            self.float()
+            with torch.inference_mode(False):  # else the widened weights could never be trained again
+                self.float()
 
     def _check_vertices(self, vertices: torch.Tensor) -> None:
         if not self.has_mesh:

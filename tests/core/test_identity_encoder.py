@@ -73,6 +73,15 @@ def test_bfloat16_keeps_the_3d_network_in_float32_with_rounded_weights():
     assert (tokens.float() - wanted).norm() / wanted.norm() < 0.05
 
 
+def test_an_encoder_first_used_for_inference_can_still_be_trained():
+    encoder = small_encoder().to(torch.bfloat16)
+    crops, vertices = random_crops(1), random_vertices(1)
+    with torch.inference_mode():
+        encoder(crops, vertices)
+    encoder(crops, vertices).square().mean().backward()
+    assert encoder.vertex_spiral_net.vtx_query.grad.abs().max() > 0
+
+
 def test_encoder_can_be_built_without_memory_and_then_given_its_weights():
     with torch.device("meta"):
         empty = IdentityEncoder(SMALL, made_up_hierarchy())
