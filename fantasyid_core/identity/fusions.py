@@ -42,7 +42,7 @@ class MeanFusion:
     def fuse(self, encode: EncodeView, weights: FloatArray) -> torch.Tensor:  # → [T2, C]
         total = float(weights.sum())
         shares = [(int(view), float(weights[view]) / total) for view in np.flatnonzero(weights)]
-        return torch.stack([encode(view) * share for view, share in shares]).sum(0)
+        return torch.stack([encode(view).float() * share for view, share in shares]).sum(0)
 
 
 class ConcatFusion:
