@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from .errors import InputError
 #: is neither a bright nor a dark halo to a detector or an encoder.
 NEUTRAL_GREY = (132, 133, 135)
 MIN_SIDE = 16  #: pixels; nothing smaller can hold a face
-MAX_FILE_PIXELS = 400_000_000  #: a file that claims more is refused before it is unpacked
 _LARGEST_FLOAT = 16.0  # highlights may pass 1; a picture that passes this was never divided by 255
 _BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what PIL raises on damaged files
 
@@ -46,16 +46,15 @@ def load_photograph(path: str | Path) -> FloatArray:
     if not path.is_file():
         raise InputError(f"There is no picture at {path}; check the folder and the name.")
     try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > MAX_FILE_PIXELS:
-                raise InputError(
-                    f"{path.name} claims {opened.width}×{opened.height} pixels, more than this pack reads; "
-                    "make a smaller copy of it."
-                )
-            pixels = _pil_pixels(ImageOps.exif_transpose(opened))
-    except InputError:
-        raise
-    except (Image.DecompressionBombError, *_BROKEN_FILE) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                pixels = _pil_pixels(ImageOps.exif_transpose(opened))
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{path.name} claims more pixels than can be read safely; make a smaller copy of it."
+        ) from error
+    except _BROKEN_FILE as error:
         raise InputError(
             f"{path.name} is not a picture that can be read, or it is damaged; save it again as PNG or JPEG."
         ) from error

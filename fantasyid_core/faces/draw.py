@@ -29,7 +29,9 @@ def draw_faces(photograph: FloatArray, faces: Sequence[Face], chosen: int | None
         chosen = chosen_index(faces)
     order = sorted(range(len(faces)), key=lambda number: number == chosen)  # the chosen one is drawn last, on top
     for number in order:
-        _draw_face(draw, faces[number], number, CHOSEN if number == chosen else OTHER, picture.size)
+        _draw_face(draw, faces[number], CHOSEN if number == chosen else OTHER, max(2, round(min(picture.size) / 200)))
+    for number in order:
+        _draw_number(draw, str(number), faces[number].box, CHOSEN if number == chosen else OTHER, picture.size)
     return np.asarray(picture, dtype=np.float32) / np.float32(255.0)
 
 
@@ -53,28 +55,25 @@ def draw_landmarks(photograph: FloatArray, landmarks: FloatArray, triangles: np.
     return np.asarray(drawn, dtype=np.float32) / np.float32(255.0)
 
 
-def _draw_face(
-    draw: ImageDraw.ImageDraw, face: Face, number: int, colour: tuple[int, int, int], size: tuple[int, int]
-) -> None:
+def _draw_face(draw: ImageDraw.ImageDraw, face: Face, colour: tuple[int, int, int], line: int) -> None:
     x0, y0, x1, y1 = (float(value) for value in face.box)
-    line = max(2, round(min(size) / 200))
     draw.rectangle([x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)], outline=colour, width=line)
     radius = max(1.5, min(x1 - x0, y1 - y0) / 40)
     for (x, y), fill in zip(face.keypoints, _POINT_COLOURS, strict=True):
         draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill, INK, max(1, round(radius / 4)))
-    _draw_number(draw, str(number), (x0, y0), colour, size)
 
 
 def _draw_number(
-    draw: ImageDraw.ImageDraw, text: str, corner: tuple[float, float], colour: tuple[int, ...], size: tuple[int, int]
+    draw: ImageDraw.ImageDraw, text: str, box: FloatArray, colour: tuple[int, int, int], size: tuple[int, int]
 ) -> None:
-    """A label that stands on the box's upper left corner, or in it where the picture ends."""
-    font = ImageFont.load_default(max(16, round(min(size) / 14)))
+    """A label that stands on the box, or hangs below it where the picture ends: never on the face if it can."""
+    font = ImageFont.load_default(max(16, round(min(size) / 18)))
     left, top, right, bottom = font.getbbox(text)
     pad = (bottom - top) * 0.35
     width, height = right - left + 2 * pad, bottom - top + 2 * pad
-    x = min(max(corner[0], 0.0), size[0] - width)
-    y = corner[1] - height if corner[1] >= height else corner[1]
+    above, below = float(box[1]) - height, float(box[3])
+    x = min(max(float(box[0]), 0.0), size[0] - width)
+    y = above if above >= 0.0 else min(below, size[1] - height)
     draw.rectangle([x, y, x + width, y + height], colour)
     draw.text((x + pad - left, y + pad - top), text, INK, font)
 

@@ -80,6 +80,7 @@ def _look(network: Any, pixels: npt.NDArray[Any], native: int) -> Rows:
     if found is None:
         return np.zeros((0, 16))
     rows = np.concatenate([found, found[:, 2:3]], axis=1).astype(np.float64)
+    rows = rows[np.isfinite(rows).all(axis=1) & (rows[:, 2:4] > 0).all(axis=1)]  # OpenCV 4 lets overflowed boxes pass
     rows[:, :14] *= native / max(height, width)
     return rows
 
@@ -128,8 +129,11 @@ def _shrunk(pixels: npt.NDArray[Any], long_edge: int) -> npt.NDArray[Any]:
 
 @contextmanager
 def _quiet_opencv() -> Iterator[None]:
-    """OpenCV 5 writes a harmless warning for each network it opens; errors still show."""
-    logging = cv2.utils.logging
+    """OpenCV 5 writes a harmless warning for each network it opens; errors still show. OpenCV 4 is quiet."""
+    logging = getattr(cv2.utils, "logging", None)
+    if logging is None:
+        yield
+        return
     level = logging.getLogLevel()
     logging.setLogLevel(logging.LOG_LEVEL_ERROR)
     try:
