@@ -7,6 +7,7 @@ import torch
 
 from ..errors import InputError
 from ..geometry.geometry import FaceGeometry
+from ..input_path import REFERENCE_FIT, InputPath, checked_input_path
 from ..progress import ProgressCallback, silent
 from ..views.views import FaceViews
 from .branches import Branches, checked_branches
@@ -23,6 +24,7 @@ def fuse_features(
     *,
     combine: str = "reference",
     branches: Branches = "2D + 3D",
+    input_path: InputPath = "recommended",
     progress: ProgressCallback = silent,
 ) -> Identity:
     """Identity tokens of one person, on the CPU in float32, computed where ``encoder`` lies.
@@ -30,8 +32,8 @@ def fuse_features(
     ``combine`` is a name of FUSIONS: "reference" encodes view 0 alone, what the release does and its checkpoint was
     trained for; "mean" averages the views' 2D tokens by weight; "concat" lists all of them, more tokens than the
     checkpoint saw in training. ``branches`` leaves the 2D or the 3D tokens away; the geometry is then not looked at
-    (2D only), or the views are not encoded and only give the reference crop (3D only). ``progress`` is called after
-    every encoded view and at the end.
+    (2D only), or the views are not encoded and only give the reference crop (3D only). ``input_path`` says how the
+    reference crop will be placed in the video's frame. ``progress`` is called after every encoded view and at the end.
 
     Raises InputError for an unknown name or a mesh of another topology, MissingFileError without a mesh hierarchy.
     """
@@ -47,8 +49,9 @@ def fuse_features(
     if branches != "2D only":
         parts.append(_vertex_tokens(geometry, encoder, face_tokens))
     progress(total, total, None)
-    notes = _provenance(views, geometry, combine, branches)
-    return Identity(torch.cat(parts).float(), views.crops[0], encoder.model_id, notes)
+    notes = _provenance(views, geometry, combine, branches) | {"input path": input_path}
+    fit = REFERENCE_FIT[checked_input_path(input_path)]
+    return Identity(torch.cat(parts).float(), views.crops[0], encoder.model_id, fit, notes)
 
 
 def check_topology(geometry: FaceGeometry, encoder: IdentityEncoder) -> None:

@@ -20,12 +20,14 @@ class Identity:
     tokens: [T, C] float32 on the CPU, 2D tokens first, then 3D (release: 36 + 79 = 115 tokens × 2048).
     reference: [512, 512, 3] RGB 0..1, the crop that also conditions the video model's input (release: VAE-encoded at
     latent frame 0). model: the identity encoder that made the tokens, as ``<family>-<fingerprint>``; another model's
-    sampler refuses them. provenance: readable notes on how it was made (views, weights, geometry source …).
+    sampler refuses them. reference_fit: how the reference is placed in the video's frame (input_path.py):
+    "letterbox", "stretch" or "centre". provenance: readable notes on how it was made (views, geometry source …).
     """
 
     tokens: torch.Tensor
     reference: FloatArray
     model: str
+    reference_fit: str = "letterbox"
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -32,6 +32,7 @@ def save_identity(identity: Identity, path: Path | str) -> Path:
         "format": FORMAT,
         "version": str(VERSION),
         "model": identity.model,
+        "reference_fit": identity.reference_fit,
         "provenance": json.dumps(dict(identity.provenance), ensure_ascii=False),
     }
     try:
@@ -54,8 +55,8 @@ def load_identity(path: Path | str) -> Identity:
             metadata = file.metadata() or {}
             _check_metadata(path, metadata)
             tensors = {name: file.get_tensor(name) for name in ("tokens", "reference")}
-        notes = _read_provenance(metadata)
-        return Identity(tensors["tokens"], tensors["reference"].numpy(), metadata["model"], notes)
+        notes, fit = _read_provenance(metadata), metadata["reference_fit"]
+        return Identity(tensors["tokens"], tensors["reference"].numpy(), metadata["model"], fit, notes)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{path.name} is damaged or not finished ({_first_line(error)}); save the identity again."

@@ -22,7 +22,7 @@ from fantasyid_core.identity.identity_file import load_identity, require_model, 
 def some_identity(seed: int = 0) -> Identity:
     tokens = torch.randn((11, 16), generator=torch.Generator().manual_seed(seed))
     reference = np.random.default_rng(seed).random((512, 512, 3), dtype=np.float32)
-    return Identity(tokens, reference, "mini-0123456789ab", {"views": "photograph, größer", "fusion": "mean"})
+    return Identity(tokens, reference, "mini-0123456789ab", "stretch", {"views": "photograph, größer", "fusion": "mean"})
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_what_was_saved_comes_back_bit_for_bit(saved):
     before, after = some_identity(), load_identity(saved)
     assert torch.equal(after.tokens, before.tokens)
     assert np.array_equal(after.reference, before.reference)
-    assert after.model == before.model
+    assert (after.model, after.reference_fit) == (before.model, "stretch")
     assert dict(after.provenance) == dict(before.provenance)
     assert [path.name for path in saved.parent.iterdir()] == ["person.safetensors"]
 
