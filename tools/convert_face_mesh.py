@@ -147,7 +147,7 @@ def main() -> None:
     arguments = parser.parse_args()
     graph = json.loads(read_member(arguments.human, "models/facemesh.json"))
     weights = read_tfjs_weights(graph, read_member(arguments.human, "models/facemesh.bin"))
-    origin = {"origin": "MediaPipe face mesh, Google", "licence": "Apache-2.0"}
+    origin = {"origin": "MediaPipe face mesh, Google, Apache-2.0"}  # one entry: more would be written in random order
     save_file(name_face_mesh(graph, weights), arguments.out / "face_mesh_468.safetensors", origin)
     save_file(read_canonical_mesh(arguments.face_mesh), arguments.out / "face_mesh_468_canonical.safetensors", origin)
 
