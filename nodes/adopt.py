@@ -1,0 +1,26 @@
+"""Let ComfyUI manage layers that diffusers built.
+
+ComfyUI can keep a layer's weights away from the device and cast them when the layer runs, but only for layers of its
+own classes. Those compute the same as torch's, so the leaf layers of a finished module change their class and
+nothing else: same weights, same names, difference 0.0.
+"""
+
+from __future__ import annotations
+
+import comfy.ops
+import torch
+from torch import nn
+
+_ADOPTED: dict[type[nn.Module], type[nn.Module]] = {
+    kind: getattr(comfy.ops.manual_cast, kind.__name__)
+    for kind in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
+    if hasattr(comfy.ops.manual_cast, kind.__name__)
+}
+
+
+def adopt_layers(module: torch.nn.Module) -> torch.nn.Module:
+    """Change the class of every plain leaf layer of ``module``, in place; subclasses stay as they are."""
+    for layer in module.modules():
+        if type(layer) in _ADOPTED:
+            layer.__class__ = _ADOPTED[type(layer)]
+    return module

@@ -1,0 +1,66 @@
+"""The model's parts under ComfyUI's own memory manager: it decides what lies on the device, and when.
+
+Nothing in this pack moves a module by hand. Each part is wrapped once per model, so that ComfyUI recognises it in the
+next run and leaves it where it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import comfy.model_management as management
+import comfy.model_patcher
+import torch
+
+from .adopt import adopt_layers
+
+#: Cores of 2026 page weights layer by layer and want this patcher; older ones have only the plain one.
+Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+
+_PATCHER = "_fantasyid_patcher"
+
+
+class Managed(torch.nn.Module):
+    """A plain shell around a module: ComfyUI sets ``device`` on what it manages, and diffusers' models forbid that."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.device: torch.device | None = None
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a part runs and where it rests."""
+
+    load: torch.device
+    rest: torch.device
+
+
+def video_device() -> Device:
+    """For the transformer and the identity encoder."""
+    return Device(management.get_torch_device(), management.unet_offload_device())
+
+
+def text_device() -> Device:
+    """For the text encoder."""
+    return Device(management.text_encoder_device(), management.text_encoder_offload_device())
+
+
+def vae_device() -> Device:
+    """For the VAE."""
+    return Device(management.vae_device(), management.vae_offload_device())
+
+
+def on_device(module: torch.nn.Module, device: Device, memory: int = 0) -> torch.device:
+    """Have ComfyUI bring ``module`` to its device, with ``memory`` bytes of room for its work beside it.
+
+    Returns the device to put the inputs on.
+    """
+    # kept on the module itself, so that both are forgotten together
+    patcher = getattr(module, _PATCHER, None)
+    if patcher is None:
+        patcher = Patcher(Managed(adopt_layers(module)), load_device=device.load, offload_device=device.rest)
+        setattr(module, _PATCHER, patcher)
+    management.load_models_gpu([patcher], memory_required=memory)
+    return device.load

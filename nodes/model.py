@@ -1,0 +1,70 @@
+"""The model that the last two rooms need: chosen and loaded once."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..fantasyid_core.model import MINI, FantasyIDModel
+from . import sockets
+from .compat import schema
+from .folders import model_names, model_path, models_directories
+from .progress import show_text
+
+PRECISIONS = ("auto", "bfloat16", "float16", "float32")
+
+
+class LoadModel(io.ComfyNode):
+    """FantasyIDLoadModel."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Sockets and widgets."""
+        return schema(
+            node_id="FantasyIDLoadModel",
+            display_name="Load FantasyID Model",
+            description="Load the identity encoder, the video transformer, the VAE and the text encoder. The built-in "
+            "mini model needs no download and runs on a CPU; it is untrained in this version, so its video is noise. "
+            "Nothing is ever downloaded: put the public checkpoint into models/fantasyid.",
+            search_aliases=["checkpoint loader", "fantasyid loader", "cogvideox", "identity model"],
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                io.Combo.Input(
+                    "name",
+                    options=[MINI, *model_names()],
+                    default=MINI,
+                    tooltip="The built-in mini model, or a folder or .safetensors file in models/fantasyid. Press R "
+                    "after adding one.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=list(PRECISIONS),
+                    default="auto",
+                    tooltip="Number type of the weights. 'auto' is what the model was made for: bfloat16 for the "
+                    "public checkpoint (float32 on a CPU), float32 for the mini.",
+                ),
+            ],
+            outputs=[
+                sockets.Model.Output(
+                    "model", "model", tooltip="For Fuse Features, Encode Prompt, sampler and decoder."
+                ),
+                io.String.Output("about", "about", tooltip="Which model this is, and what to know about its weights."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, name: str, precision: str) -> io.NodeOutput:
+        """Load it; ComfyUI keeps it until the choice changes."""
+        from ..fantasyid_core.model import load_model
+
+        wanted = name if name == MINI else model_path(name)
+        model = load_model(wanted, precision=precision, models_dirs=models_directories())
+        show_text(cls, model.notice)
+        return io.NodeOutput(model, about(model))
+
+
+def about(model: FantasyIDModel) -> str:
+    """A few lines for the artist."""
+    return "\n".join(line for line in (f"Model: {model.model_id}", model.notice) if line)
+
+
+NODES: list[type[io.ComfyNode]] = [LoadModel]

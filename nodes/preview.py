@@ -1,0 +1,60 @@
+"""A small picture of half-finished latents, while the sampler runs.
+
+Decoding each step would cost seconds and memory. Latents are close to a linear image of the picture's colours, so a
+straight line from 16 channels to RGB is fitted once per VAE, on a photograph whose latents and colours are both known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..fantasyid_core.images import load_photograph
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLCogVideoX
+
+PHOTOGRAPH = Path(__file__).resolve().parent.parent / "fantasyid_core" / "assets" / "astronaut.png"
+SIDE = 256  #: pixels of the photograph that the line is fitted on
+_RIDGE = 1e-3
+_WEIGHTS = "_fantasyid_preview"
+
+
+def latent_preview(vae: AutoencoderKLCogVideoX) -> Callable[[torch.Tensor], Image.Image]:
+    """A function from latents [1, F, C, H, W] to a picture of the middle frame, 8 times as large.
+
+    ``vae`` must be on its device; the fit is kept with it.
+    """
+    weights = getattr(vae, _WEIGHTS, None)
+    if weights is None:
+        weights = _fit(vae)  # (C + 1, 3)
+        setattr(vae, _WEIGHTS, weights)
+
+    def picture(latents: torch.Tensor) -> Image.Image:
+        middle = latents[0, latents.shape[1] // 2].float().cpu()  # (C, H, W)
+        colours = torch.einsum("chw,cd->hwd", middle, weights[:-1]) + weights[-1]
+        small = Image.fromarray((colours.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+        return small.resize((small.width * 8, small.height * 8), Image.Resampling.BICUBIC)
+
+    return picture
+
+
+@torch.no_grad()
+def _fit(vae: Any) -> torch.Tensor:
+    """[C + 1, 3]: the line from scaled latents (and 1) to RGB 0..1 that fits the photograph best."""
+    photograph = Image.fromarray((load_photograph(PHOTOGRAPH) * 255).round().astype(np.uint8))
+    pixels = torch.from_numpy(np.array(photograph.resize((SIDE, SIDE)), dtype=np.float32) / 255)  # (S, S, 3)
+    video = (pixels * 2 - 1).permute(2, 0, 1)[None, :, None]  # (1, 3, 1, S, S)
+    scale = 1 / vae.config.scaling_factor if vae.config.invert_scale_latents else vae.config.scaling_factor
+    latents = vae.encode(video.to(vae.device, vae.dtype)).latent_dist.mode()[0, :, 0].float().cpu() * scale
+    side = SIDE // latents.shape[-1]
+    colours = torch.nn.functional.avg_pool2d(pixels.permute(2, 0, 1), side).flatten(1).T  # (N, 3)
+    values = torch.cat([latents.flatten(1).T, torch.ones(len(colours), 1)], dim=1)  # (N, C + 1)
+    square = values.T @ values
+    ridge = _RIDGE * square.diagonal().mean() * torch.eye(len(square))
+    return torch.linalg.solve(square + ridge, values.T @ colours)

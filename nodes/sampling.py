@@ -1,0 +1,124 @@
+"""From what is wired to the sampler to what the core's sampler takes: sizes, conditions, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from PIL import Image
+
+from ..fantasyid_core.errors import InputError, MissingFileError
+from ..fantasyid_core.identity.identity_file import require_model
+from ..fantasyid_core.video.size import SPATIAL_COMPRESSION, check_video_size, latent_shape
+from ..fantasyid_core.video.text import fit_conditioning
+from .memory import on_device, vae_device, video_device
+from .preview import latent_preview
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLCogVideoX
+
+    from ..fantasyid_core.identity.identity import Identity
+    from ..fantasyid_core.model import FantasyIDModel
+    from ..fantasyid_core.video.sample import Conditions
+
+Conditioning = list[tuple[torch.Tensor, dict[str, Any]]]
+
+_ACTIVATIONS = 24  # tensors of the size of one batch's video tokens that live at once (feed-forward: 4, q k v: 3 …)
+_UNTILED_BYTES = 12e9 / (480 * 720)  # per pixel of a frame, beyond the weights (published: +12 GB at 480×720)
+
+
+class VideoSize(NamedTuple):
+    """A video in pixels."""
+
+    frames: int
+    height: int
+    width: int
+
+
+def asked_size(model: FantasyIDModel, frames: int, height: int, width: int) -> VideoSize:
+    """The size that was asked for, 0 standing for the model's own. InputError when the model cannot make it."""
+    dit = model.config.transformer
+    size = VideoSize(
+        frames or dit.sample_frames,
+        height or dit.sample_height * SPATIAL_COMPRESSION,
+        width or dit.sample_width * SPATIAL_COMPRESSION,
+    )
+    check_video_size(*size, model.config)
+    return size
+
+
+def conditions_of(
+    model: FantasyIDModel,
+    positive: Conditioning,
+    negative: Conditioning,
+    identity: Identity | None,
+    size: VideoSize,
+    generator: torch.Generator,
+) -> Conditions:
+    """Everything on the transformer's device and in its dtype; ``generator`` makes its first draw here."""
+    from ..fantasyid_core.video.sample import Conditions
+
+    reference = _reference(model, identity, size, generator)
+    device = on_device(model.transformer, video_device(), sampling_memory(model, size))
+    dtype = model.transformer.dtype
+    context = None
+    if identity is not None:
+        context = model.transformer.prepare_identity(identity.tokens.to(device, dtype))
+    length = model.config.transformer.text_length
+    texts = (_text("positive", positive, length), _text("negative", negative, length))
+    return Conditions(*(text.to(device, dtype) for text in texts), reference.to(device, dtype), context)
+
+
+def require_vae(model: FantasyIDModel) -> AutoencoderKLCogVideoX:
+    """The model's VAE, or the sentence that says where to put one."""
+    if model.vae is None:
+        raise MissingFileError(
+            "This model's folder has no VAE; put the folder vae of the FantasyID or CogVideoX-5B-I2V repository "
+            "into it."
+        )
+    return model.vae
+
+
+def preview_of(model: FantasyIDModel) -> Callable[[torch.Tensor], Image.Image] | None:
+    """What turns half-finished latents into a picture; None for a model without a VAE."""
+    if model.vae is None:
+        return None
+    on_device(model.vae, vae_device())
+    return latent_preview(model.vae)
+
+
+def sampling_memory(model: FantasyIDModel, size: VideoSize) -> int:
+    """Bytes that one guided step needs beside the weights."""
+    _, frames, _, height, width = latent_shape(model.config, *size)
+    dit = model.config.transformer
+    tokens = dit.text_length + frames * height * width // dit.patch_size**2
+    return 2 * tokens * dit.width * model.transformer.dtype.itemsize * _ACTIVATIONS
+
+
+def decoding_memory(latent: torch.Tensor) -> int:
+    """Bytes that decoding a latent [1, C, F, H, W] needs beside the weights, untiled."""
+    return int(_UNTILED_BYTES * latent.shape[3] * latent.shape[4] * SPATIAL_COMPRESSION**2)
+
+
+def _reference(
+    model: FantasyIDModel, identity: Identity | None, size: VideoSize, generator: torch.Generator
+) -> torch.Tensor:
+    """Reference latents [1, F, C, H, W]; zeros without an identity."""
+    if identity is None:
+        return torch.zeros(latent_shape(model.config, *size))
+    from ..fantasyid_core.video.vae import encode_reference
+
+    require_model(identity, model.model_id)
+    vae = require_vae(model)
+    on_device(vae, vae_device())
+    return encode_reference(vae, identity.reference, *size, generator, identity.reference_fit)
+
+
+def _text(name: str, conditioning: Conditioning, length: int) -> torch.Tensor:
+    """The tokens [1, length, D] of a CONDITIONING with one entry."""
+    if len(conditioning) != 1 or len(conditioning[0][0]) != 1:
+        raise InputError(
+            f"The {name} conditioning holds several prompts; this sampler takes one, so encode them as one text."
+        )
+    return fit_conditioning(conditioning[0][0], length)

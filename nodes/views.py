@@ -1,0 +1,3 @@
+"""Second room."""
+
+NODES: list = []

