@@ -70,11 +70,17 @@ def golden_vae() -> AutoencoderKLCogVideoX:
     return vae.requires_grad_(False)
 
 
+def golden_layer_attention() -> LayerAttention:
+    """The identity layer of the first block at the release's size."""
+    attention = LayerAttention(RELEASE)
+    fill_module(attention, lambda name: "layer_attention.0." + name)
+    return attention.requires_grad_(False)
+
+
 @torch.no_grad()
 def layer_attention_numbers() -> Numbers:
     """layer_attention.safetensors (golden README, d)."""
-    attention = LayerAttention(RELEASE)
-    fill_module(attention, lambda name: "layer_attention.0." + name)
+    attention = golden_layer_attention()
     identity = tensor_input("layer_attention.x", (1, 115, 2048))
     latents = tensor_input("layer_attention.latents", (1, 96, 3072))
     yield "output", attention(latents, *attention.keys_values(identity))
@@ -202,16 +208,24 @@ def _records(model: LayerAdaptiveTransformer3DModel) -> Iterator[dict[str, torch
 
 
 @torch.no_grad()
-def pipeline_numbers(tokens_of: TokensOf, image: FloatArray) -> Numbers:
-    """pipeline.safetensors (golden README, i). image: the file's ``image_uint8`` as [64, 64, 3] RGB 0..1."""
+def pipeline_numbers(tokens_of: TokensOf, image: FloatArray, wanted: Collection[str] | None = None) -> Numbers:
+    """pipeline.safetensors (golden README, i). image: the file's ``image_uint8`` as [64, 64, 3] RGB 0..1.
+
+    wanted: without a key that starts with "dynamic_cfg." or "no_cfg." those runs are left out; None = all.
+    """
     model, vae = golden_transformer(golden_config()), golden_vae()
     identity = model.prepare_identity(tokens_of(torch.float32))
     options = SamplingOptions(steps=3, guidance_scale=6.0)
     yield from _pipeline_inputs(vae, image)
     recorder = _PipelineRecorder(model, vae, image, identity)
     yield from recorder.run(options, "")
-    yield from recorder.run(replace(options, dynamic_guidance=True), "dynamic_cfg.")
-    yield from recorder.run(replace(options, guidance_scale=1.0), "no_cfg.")
+    variants = {
+        "dynamic_cfg.": replace(options, dynamic_guidance=True),
+        "no_cfg.": replace(options, guidance_scale=1.0),
+    }
+    for prefix, variant in variants.items():
+        if wanted is None or any(key.startswith(prefix) for key in wanted):
+            yield from recorder.run(variant, prefix)
 
 
 def _pipeline_inputs(vae: AutoencoderKLCogVideoX, image: FloatArray) -> Numbers:

@@ -1,0 +1,111 @@
+"""In and out of the latent space: the reference crop, and the finished video."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fantasyid_core.errors import InputError
+from fantasyid_core.images import NEUTRAL_GREY
+from fantasyid_core.video.mini import mini_vae
+from fantasyid_core.video.vae import FITS, decode_latents, encode_reference, reference_pixels
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return mini_vae()
+
+
+def latents(frames: int = 5, height: int = 4, width: int = 6) -> torch.Tensor:
+    return torch.randn((1, frames, 16, height, width), generator=torch.Generator().manual_seed(0))
+
+
+def disc() -> np.ndarray:
+    """A white disc of 256 pixels in the middle of a black crop."""
+    y, x = np.mgrid[:512, :512] - 255.5
+    return np.repeat(((x**2 + y**2) < 128**2)[..., None], 3, axis=2).astype(np.float32)
+
+
+@pytest.mark.parametrize("frames", [1, 3, 5, 7])
+@torch.no_grad()
+def test_streamed_decoding_is_the_same_as_decoding_at_once(vae, frames):
+    z = latents(frames)
+    whole = vae.decode(z.permute(0, 2, 1, 3, 4) / vae.config.scaling_factor).sample  # (1, 3, F, H, W)
+    expected = (whole[0].permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1).numpy()
+    video = decode_latents(vae, z)
+    assert video.shape == (4 * (frames - 1) + 1, 32, 48, 3)
+    assert video.dtype == np.float32
+    np.testing.assert_array_equal(video, expected)
+
+
+def test_decoding_reports_progress_and_can_be_cancelled(vae):
+    reports = []
+    decode_latents(vae, latents(), progress=lambda *report: reports.append(report))
+    assert reports == [(1, 2, None), (2, 2, None)]
+    with pytest.raises(KeyboardInterrupt):
+        decode_latents(vae, latents(), progress=_interrupt)
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt
+
+
+@torch.no_grad()
+def test_tiles_have_no_seams(vae, monkeypatch):
+    monkeypatch.setattr("fantasyid_core.video.vae.TILE", 12)
+    z = 0.3 * latents(1, 20, 14)  # 2 × 2 tiles that overlap by the usual and by more
+    whole, tiled = decode_latents(vae, z), decode_latents(vae, z, tiled=True)
+    assert tiled.shape == whole.shape == (1, 160, 112, 3)
+    assert np.isfinite(tiled).all()
+    difference = np.abs(tiled - whole)
+    assert difference.mean() < 0.02
+    jumps = lambda video: np.abs(np.diff(video, axis=1)).mean(axis=(0, 2, 3))  # noqa: E731 (used twice below)
+    assert np.abs(jumps(tiled) - jumps(whole)).max() < 0.02  # no row stands out that did not before
+
+
+def test_a_latent_with_an_even_number_of_frames_is_refused_because_the_vae_would_make_too_many(vae):
+    with torch.no_grad():
+        too_long = vae.decode(latents(4).permute(0, 2, 1, 3, 4)).sample
+    assert too_long.shape[2] == 16  # where 13 frames were encoded
+    for wrong in (latents(4), latents()[0], torch.cat([latents()] * 2)):
+        with pytest.raises(InputError, match="odd frames"):
+            decode_latents(vae, wrong)
+
+
+def test_the_reference_lies_in_the_first_latent_frame_and_is_the_generators_first_draw(vae):
+    generator = torch.Generator().manual_seed(5)
+    reference = encode_reference(vae, disc(), 9, 32, 48, generator)
+    assert reference.shape == (1, 3, 16, 4, 6)
+    assert reference[:, 1:].abs().max() == 0.0
+    expected = torch.Generator().manual_seed(5)
+    drawn = torch.randn((1, 16, 1, 4, 6), generator=expected)
+    assert torch.equal(generator.get_state(), expected.get_state())
+    posterior = vae.encode(reference_pixels(disc(), 32, 48, "letterbox")[:, :, None]).latent_dist
+    torch.testing.assert_close(reference[:, 0], (posterior.mean + posterior.std * drawn)[:, :, 0].detach())
+
+
+def test_stretching_makes_a_round_face_wide_and_letterboxing_keeps_it_round():
+    sizes = {fit: _extent(reference_pixels(disc(), 480, 720, fit)) for fit in FITS}
+    assert sizes["stretch"] == pytest.approx((240, 360), abs=2)
+    assert sizes["letterbox"] == pytest.approx((240, 240), abs=2)
+    assert sizes["centre"] == pytest.approx((360, 360), abs=2)
+
+
+def test_the_letterbox_is_filled_with_neutral_grey():
+    picture = reference_pixels(disc(), 480, 720, "letterbox")
+    grey = torch.tensor(NEUTRAL_GREY) / 127.5 - 1
+    torch.testing.assert_close(picture[0, :, 100, 60], grey)
+    torch.testing.assert_close(picture[0, :, 100, -60], grey)
+    assert picture[0, :, 5, 360].max() == -1.0  # the crop's own black reaches top and bottom
+
+
+def test_an_unknown_fit_is_refused(vae):
+    with pytest.raises(InputError, match="stretch, letterbox, centre"):
+        encode_reference(vae, disc(), 9, 32, 48, torch.Generator(), fit="squeeze")
+
+
+def _extent(picture: torch.Tensor) -> tuple[int, int]:
+    """Height and width of what is white."""
+    rows, columns = torch.where(picture[0, 0] > 0.5)
+    return int(rows.max() - rows.min()) + 1, int(columns.max() - columns.min()) + 1
