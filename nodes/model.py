@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..fantasyid_core.model import MINI, FantasyIDModel
+from ..fantasyid_core.model import MINI, PRECISIONS, FantasyIDModel, load_model
 from . import sockets
 from .compat import schema
 from .folders import model_names, model_path, models_directories
 from .progress import show_text
-
-PRECISIONS = ("auto", "bfloat16", "float16", "float32")
 
 
 class LoadModel(io.ComfyNode):
@@ -37,10 +35,10 @@ class LoadModel(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=list(PRECISIONS),
+                    options=["auto", *PRECISIONS],
                     default="auto",
                     tooltip="Number type of the weights. 'auto' is what the model was made for: bfloat16 for the "
-                    "public checkpoint (float32 on a CPU), float32 for the mini.",
+                    "public checkpoint, float32 for the mini.",
                 ),
             ],
             outputs=[
@@ -54,8 +52,6 @@ class LoadModel(io.ComfyNode):
     @classmethod
     def execute(cls, name: str, precision: str) -> io.NodeOutput:
         """Load it; ComfyUI keeps it until the choice changes."""
-        from ..fantasyid_core.model import load_model
-
         wanted = name if name == MINI else model_path(name)
         model = load_model(wanted, precision=precision, models_dirs=models_directories())
         show_text(cls, model.notice)

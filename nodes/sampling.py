@@ -12,6 +12,7 @@ from ..fantasyid_core.errors import InputError, MissingFileError
 from ..fantasyid_core.identity.identity_file import require_model
 from ..fantasyid_core.video.size import SPATIAL_COMPRESSION, check_video_size, latent_shape
 from ..fantasyid_core.video.text import fit_conditioning
+from ..fantasyid_core.weights.catalog import entry
 from .memory import on_device, vae_device, video_device
 from .preview import latent_preview
 
@@ -73,10 +74,7 @@ def conditions_of(
 def require_vae(model: FantasyIDModel) -> AutoencoderKLCogVideoX:
     """The model's VAE, or the sentence that says where to put one."""
     if model.vae is None:
-        raise MissingFileError(
-            "This model's folder has no VAE; put the folder vae of the FantasyID or CogVideoX-5B-I2V repository "
-            "into it."
-        )
+        raise MissingFileError(entry("vae").missing_message())
     return model.vae
 
 

@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from ..fantasyid_core.errors import InputError, MissingFileError
 from ..fantasyid_core.video.strength import LayerStrength, StrengthBand
 from ..fantasyid_core.video.text import fit_conditioning, fixed_length_tokens
+from ..fantasyid_core.weights.catalog import entry
 from . import sockets
 from .compat import schema
 from .memory import on_device, text_device, vae_device
@@ -207,7 +208,7 @@ class Sampler(io.ComfyNode):
         latents = sample(
             model.transformer,
             conditions,
-            SamplingOptions(steps=steps, guidance_scale=guidance_scale, strength=strength),
+            SamplingOptions(steps, guidance_scale, strength=strength, noise_schedule=model.noise_schedule),
             generator,
             node_progress(steps, picture),
             check=management.throw_exception_if_processing_interrupted,
@@ -266,10 +267,7 @@ class Decode(io.ComfyNode):
 def _encode(model: FantasyIDModel, text: str) -> torch.Tensor:
     """Tokens [1, L, D] by the model's own text encoder."""
     if model.text is None:
-        raise MissingFileError(
-            "This model's folder has no text encoder; put the folders text_encoder and tokenizer into it, or connect "
-            "Load CLIP (t5xxl, type sd3) to the clip input."
-        )
+        raise MissingFileError(entry("text_encoder").missing_message())
     on_device(model.text.encoder, text_device())
     return model.text.encode(text)
 

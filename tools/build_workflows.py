@@ -1,0 +1,213 @@
+"""Write workflows/*.json from the descriptions below, with the node definitions of the real ComfyUI.
+
+Run it in `.venv-comfyui` after a node got another socket: `python tools/build_workflows.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from comfyui_client import Client
+from comfyui_env import ROOT
+from comfyui_server import running_server
+from workflow_format import Group, Node, build_workflow
+
+WORKFLOWS = ROOT / "workflows"
+PROMPT = "A woman in an orange space suit smiles and slowly turns her head to the left, bright studio light"
+BLUE, GREEN, VIOLET, AMBER, RED, GREY = "#3f789e", "#3f7a5a", "#6a5a9e", "#9a7a3a", "#9e4f4f", "#555b66"
+TOP = 0  #: y of the first row of nodes
+HEAD = 50  #: what a group's title takes above its nodes
+X = {"input": 0, "faces": 400, "geometry": 800, "views": 1200, "identity": 1640, "video": 2040, "file": 2440}
+
+NOTE = """## {title}
+
+{text}
+
+**Run** it as it is: the example photograph and the built-in mini model come with the pack, so nothing is downloaded.
+The mini is untrained in this version: faces, 3D shape, views and identity are real, **the video is noise**.
+For a real video put the public checkpoint into `models/fantasyid` and choose it in *Load FantasyID Model*.
+"""
+TEXTS = {
+    "five_stages": (
+        "One photograph, five stages",
+        "Your photograph walks from left to right: its face is found, its 3D shape fitted, the face turned to other "
+        "sides, everything fused into one identity, and that person put into a video.",
+    ),
+    "five_stages_mesh_file": (
+        "The same with a mesh from a file",
+        "The second stage takes a mesh that you made or saved elsewhere instead of fitting one. Put yours into "
+        "`input/3d` and choose it in *Load Mesh*.",
+    ),
+    "five_stages_more_photographs": (
+        "The same with two further photographs",
+        "Two more pictures of the same person join the views, and *combine* is `mean`, so that all of them count. The "
+        "two shipped ones are only stand-ins made of the same photograph: replace them by your own.",
+    ),
+}
+
+
+def _input_nodes(name: str) -> dict[str, Node]:
+    title, text = TEXTS[name]
+    note = {"text": NOTE.format(title=title, text=text)}
+    x = X["input"]
+    model = ("model", "model")
+    return {
+        "note": Node("MarkdownNote", (x, -330), (720, 260), note, "Read me", GREY),
+        "photo": Node("LoadImage", (x, TOP), (340, 340), {"image": "fantasyid_astronaut.png"}, "Your photograph"),
+        "model": Node("FantasyIDLoadModel", (x, 400), (340, 130), {}),
+        "positive": Node("FantasyIDTextEncode", (x, 590), (340, 190), {"model": model, "text": PROMPT}, "What happens"),
+        "negative": Node("FantasyIDTextEncode", (x, 840), (340, 130), {"model": model}, "What must not happen"),
+    }
+
+
+def _face_nodes() -> dict[str, Node]:
+    x = X["faces"]
+    return {
+        "faces": Node("FantasyIDDetectFaces", (x, TOP), (340, 300), {"image": ("photo", "IMAGE")}),
+        "found": Node("PreviewImage", (x, 360), (340, 300), {"images": ("faces", "preview")}, "Faces, numbered"),
+        "crop": Node("PreviewImage", (x, 710), (340, 300), {"images": ("faces", "crop")}, "The aligned crop"),
+    }
+
+
+def _geometry_nodes() -> dict[str, Node]:
+    x = X["geometry"]
+    return {
+        "geometry": Node("FantasyIDExtractGeometry", (x, TOP), (340, 130), {"face": ("faces", "face")}),
+        **_mesh_pictures("overlay"),
+    }
+
+
+def _mesh_file_nodes() -> dict[str, Node]:
+    x = X["geometry"]
+    inputs = {"file": "3d/fantasyid_head.glb", "face": ("faces", "face")}
+    return {"geometry": Node("FantasyIDLoadMesh", (x, TOP), (340, 130), inputs), **_mesh_pictures("overlay")}
+
+
+def _mesh_pictures(output: str) -> dict[str, Node]:
+    x = X["geometry"]
+    title = "The mesh on the photograph"
+    saved = {"geometry": ("geometry", "geometry")}
+    return {
+        "overlay": Node("PreviewImage", (x, 200), (340, 290), {"images": ("geometry", output)}, title),
+        "mesh": Node("FantasyIDSaveMesh", (x, 550), (340, 110), saved),
+        "turn": Node("Preview3D", (x, 710), (340, 300), {"model_file": ("mesh", "path")}, "Turn it with the mouse"),
+    }
+
+
+def _view_nodes(**inputs: Any) -> dict[str, Node]:
+    x = X["views"]
+    face = {"face": ("faces", "face"), "geometry": ("geometry", "geometry")}
+    return {
+        "views": Node("FantasyIDAugmentViews", (x, TOP), (380, 380), face | inputs),
+        "sheet": Node("PreviewImage", (x, 440), (380, 570), {"images": ("views", "sheet")}, "All views"),
+    }
+
+
+def _identity_nodes(combine: str) -> dict[str, Node]:
+    x = X["identity"]
+    model, views, geometry = ("model", "model"), ("views", "views"), ("geometry", "geometry")
+    fused = {"model": model, "views": views, "geometry": geometry, "combine": combine}
+    return {
+        "identity": Node("FantasyIDFuseFeatures", (x, TOP), (340, 200), fused),
+        "kept": Node("FantasyIDSaveIdentity", (x, 260), (340, 90), {"identity": ("identity", "identity")}),
+        "reference": Node(
+            "PreviewImage", (x, 410), (340, 300), {"images": ("identity", "reference")}, "The reference crop"
+        ),
+    }
+
+
+def _video_nodes() -> dict[str, Node]:
+    x, model = X["video"], ("model", "model")
+    sampled = {
+        "model": model,
+        "identity": ("identity", "identity"),
+        "positive": ("positive", "conditioning"),
+        "negative": ("negative", "conditioning"),
+    }
+    decoded = {"model": model, "latent": ("sampler", "latent")}
+    return {
+        "sampler": Node("FantasyIDSampler", (x, TOP), (340, 400), sampled),
+        "frames": Node("FantasyIDDecode", (x, 760), (340, 110), decoded),
+        "video": Node(
+            "CreateVideo", (X["file"], TOP), (360, 110), {"images": ("frames", "images"), "fps": ("frames", "fps")}
+        ),
+        "save": Node(
+            "SaveVideo",
+            (X["file"], 170),
+            (360, 480),
+            {"video": ("video", "VIDEO"), "filename_prefix": "fantasyid/video"},
+        ),
+    }
+
+
+def _groups() -> list[Group]:
+    bottom = 1030
+    return [
+        Group("Your photograph, your prompt", _box("input", 340, bottom), GREY),
+        Group("1 · Find the face", _box("faces", 340, bottom), BLUE),
+        Group("2 · Its 3D shape", _box("geometry", 340, bottom), GREEN),
+        Group("3 · Other views", _box("views", 380, bottom), VIOLET),
+        Group("4 · The identity", _box("identity", 340, bottom), AMBER),
+        Group("5 · The video", (X["video"] - 20, TOP - HEAD, X["file"] + 360 - X["video"] + 40, bottom + HEAD), RED),
+    ]
+
+
+def _box(column: str, width: int, bottom: int) -> tuple[int, int, int, int]:
+    return X[column] - 20, TOP - HEAD, width + 40, bottom + HEAD
+
+
+def _five_stages() -> dict[str, Node]:
+    nodes = _input_nodes("five_stages") | _face_nodes() | _geometry_nodes() | _view_nodes()
+    return nodes | _identity_nodes("reference") | _video_nodes()
+
+
+def _mesh_file() -> dict[str, Node]:
+    nodes = _input_nodes("five_stages_mesh_file") | _face_nodes() | _mesh_file_nodes() | _view_nodes()
+    return nodes | _identity_nodes("reference") | _video_nodes()
+
+
+def _more_photographs() -> dict[str, Node]:
+    nodes = _input_nodes("five_stages_more_photographs") | _face_nodes() | _geometry_nodes()
+    x, y = X["input"], 1080
+    nodes |= {
+        "photo2": Node("LoadImage", (x, y), (340, 320), {"image": "fantasyid_astronaut_close.jpg"}, "A second one"),
+        "photo3": Node("LoadImage", (x + 400, y), (340, 320), {"image": "fantasyid_astronaut_warm.jpg"}, "A third one"),
+        "batch": Node(
+            "ImageBatch", (x + 800, y), (340, 60), {"image1": ("photo2", "IMAGE"), "image2": ("photo3", "IMAGE")}
+        ),
+    }
+    nodes |= _view_nodes(photographs=("batch", "IMAGE"))
+    return nodes | _identity_nodes("mean") | _video_nodes()
+
+
+WORKFLOW_NODES = {
+    "five_stages": _five_stages,
+    "five_stages_mesh_file": _mesh_file,
+    "five_stages_more_photographs": _more_photographs,
+}
+
+
+def build(name: str, definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """The workflow of that name."""
+    groups = _groups()
+    if name == "five_stages_more_photographs":
+        groups.append(Group("Further photographs of the same person", (-20, 1030, 1180, 390), GREY))
+    return build_workflow(name, WORKFLOW_NODES[name](), groups, definitions)
+
+
+def main() -> None:
+    """Write them all."""
+    with tempfile.TemporaryDirectory() as base, running_server(Path(base)) as server:
+        definitions = Client(server.address).get("/object_info")
+    for name in WORKFLOW_NODES:
+        text = json.dumps(build(name, definitions), indent=1, ensure_ascii=False)
+        (WORKFLOWS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        print(f"workflows/{name}.json")
+
+
+if __name__ == "__main__":
+    main()
