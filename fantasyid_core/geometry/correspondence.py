@@ -59,19 +59,13 @@ class Correspondence:
 
     def __post_init__(self) -> None:
         count = len(self.template)
-        for name, shape in {"barycentric": (count, 3), "rest": (count, 3), "template": (count, 3)}.items():
-            self._freeze(name, shape)
-        for name, shape in {"matched": (count,), "rotation": (3, 3), "shift": (3,)}.items():
-            self._freeze(name, shape)
-        for name, size in {"triangle": count, "part": count}.items():
-            object.__setattr__(
-                self, name, checked_array(f"The correspondence's {name}", getattr(self, name), (size,), int)
-            )
-        triangles = checked_array("The correspondence's triangles", self.triangles, (None, 3), np.int32)
-        object.__setattr__(self, "triangles", triangles)
-
-    def _freeze(self, name: str, shape: tuple[int, ...]) -> None:
-        object.__setattr__(self, name, checked_array(f"The correspondence's {name}", getattr(self, name), shape))
+        floats: _Shapes = {"barycentric": (count, 3), "rest": (count, 3), "template": (count, 3)}
+        floats |= {"matched": (count,), "rotation": (3, 3), "shift": (3,)}
+        whole: _Shapes = {"triangle": (count,), "part": (count,), "triangles": (None, 3)}
+        for shapes, dtype in ((floats, np.float32), (whole, np.int32)):
+            for name, shape in shapes.items():
+                array = checked_array(f"The correspondence's {name}", getattr(self, name), shape, dtype)
+                object.__setattr__(self, name, array)
 
     @property
     def similarity(self) -> Similarity:
