@@ -1,0 +1,199 @@
+"""The ``fantasyid`` command: the whole way without ComfyUI.
+
+fantasyid generate --reference photo.jpg --prompt "…" --out clip.mp4
+fantasyid demo --out out
+fantasyid doctor | convert | verify
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import __version__
+from .doctor import run_doctor
+from .errors import FantasyIDError, InputError
+from .faces.detect import RULES
+from .faces.detectors import DETECTORS
+from .generate import GenerateOptions, generate
+from .geometry.extractors import EXTRACTORS
+from .images import load_photograph
+from .input_path import INPUT_PATHS
+from .model import MINI, load_model
+from .progress import ProgressCallback
+from .weights.catalog import ASSETS
+
+EXAMPLE = ASSETS / "astronaut.png"
+DEMO_FPS = 8.0
+DEMO_PROMPT = "A woman in an orange space suit smiles and slowly turns her head to the left, bright studio light"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one sub-command. Returns the exit code: 0 done, 1 a check failed or the input was wrong, 130 cancelled."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except FantasyIDError as error:
+        sys.stderr.write(f"fantasyid: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\nfantasyid: cancelled; nothing was written half.\n")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fantasyid", description="From one photograph and a prompt to a video.")
+    parser.add_argument("--version", action="version", version=f"fantasyid {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_generate(commands.add_parser("generate", help="make one video from one photograph and a prompt"))
+    _add_demo(commands.add_parser("demo", help="run the whole way on the example photograph and show every stage"))
+    _add_doctor(
+        commands.add_parser("doctor", help="say what is installed, which weights are present, and what is missing")
+    )
+    _add_convert(commands.add_parser("convert", help="turn the official checkpoint folder into one compact file"))
+    _add_verify(commands.add_parser("verify", help="compute the golden numbers of the authors' release and compare"))
+    return parser
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reference", type=Path, required=True, help="a photograph with a face")
+    parser.add_argument("--prompt", required=True, help="what happens in the video")
+    parser.add_argument("--out", type=Path, required=True, help="the video to write: .mp4 or .webp")
+    parser.add_argument("--negative", default="", help="what must not be in the video (default: nothing)")
+    parser.add_argument("--model", default="mini", help="'mini', or the FantasyID folder or converted file")
+    _add_models(parser)
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same video (default: 0)")
+    parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: the model's own)")
+    parser.add_argument("--guidance", type=float, default=6.0, help="guidance scale (default: 6)")
+    parser.add_argument("--strength", type=float, default=1.0, help="identity strength, 0..2 (default: 1)")
+    parser.add_argument("--frames", type=int, default=None, help="number of frames, 4k+1 (default: the model's own)")
+    parser.add_argument(
+        "--size", type=_size, default=None, metavar="WxH", help="e.g. 720x480 (default: the model's own)"
+    )
+    parser.add_argument("--fps", type=int, default=8, help="frames per second of the file (default: 8)")
+    parser.add_argument("--face", choices=RULES[:-1], default="largest", help="which face of several")
+    parser.add_argument("--detector", choices=tuple(DETECTORS), default="yunet", help="face detector")
+    parser.add_argument("--geometry", choices=tuple(EXTRACTORS), default="parametric head", help="3D face extractor")
+    parser.add_argument("--input-path", choices=INPUT_PATHS, default="recommended", help="see docs/input-paths.md")
+    parser.set_defaults(run=_generate)
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("out"), help="the folder for the results (default: out)")
+    parser.add_argument("--reference", type=Path, default=EXAMPLE, help="another photograph")
+    parser.add_argument("--prompt", default=DEMO_PROMPT, help="another prompt")
+    parser.set_defaults(run=_demo)
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    _add_models(parser)
+    parser.set_defaults(run=lambda options: run_doctor(options.models))
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, help="the official folder")
+    parser.add_argument("out", type=Path, help="the .safetensors file to write")
+    parser.add_argument("--dtype", default="bfloat16", help="bfloat16 (default), float16 or float32")
+    parser.add_argument("--eva", type=Path, help="EVA02_CLIP_L_336_psz14_s6B.pt, where it is not in the folder")
+    parser.add_argument("--vae", type=Path, help="the vae folder, where it is not in the folder")
+    parser.set_defaults(run=_convert)
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", type=Path, help="the folder with the golden files")
+    parser.set_defaults(run=_verify)
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--models",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="ComfyUI's models folder; may be given several times",
+    )
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from .video.files import write_mp4, write_webp
+
+    write = {".mp4": write_mp4, ".webp": write_webp}.get(options.out.suffix.lower())
+    if write is None:
+        raise InputError(f"The video's name must end in .mp4 or .webp, but it is {options.out.name}.")
+    if not options.out.resolve().parent.is_dir():
+        raise InputError(f"The folder {options.out.resolve().parent} does not exist; make it, or choose another.")
+    width, height = options.size or (None, None)
+    choices = GenerateOptions(
+        prompt=options.prompt,
+        negative_prompt=options.negative,
+        seed=options.seed,
+        steps=options.steps,
+        guidance_scale=options.guidance,
+        strength=options.strength,
+        frames=options.frames,
+        height=height,
+        width=width,
+        detector=options.detector,
+        choose=options.face,
+        extractor=options.geometry,
+        input_path=options.input_path,
+    )
+    model = load_model(options.model, models_dirs=options.models)
+    made = generate(load_photograph(options.reference), model, choices, progress_bar)
+    write(options.out, made.frames, options.fps)
+    _say(str(options.out), model.notice)
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from .show import save_generation
+
+    model = load_model(MINI)
+    made = generate(load_photograph(options.reference), model, GenerateOptions(options.prompt), progress_bar)
+    for path in save_generation(made, options.out, options.prompt, model.notice, DEMO_FPS):
+        _say(str(path))
+    _say("", model.notice, f"Look at {options.out / 'contact_sheet.png'} first.")
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from .weights.convert import run_convert
+
+    return run_convert(
+        options.source, options.out, options.dtype, options.eva, options.vae, progress_bar("converting, MB")
+    )
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from .verify import run_verify
+
+    return run_verify(options.directory)
+
+
+def progress_bar(stage: str) -> ProgressCallback:
+    """A bar of its own for one stage, on standard error."""
+    from tqdm import tqdm
+
+    bar = tqdm(desc=f"{stage:<10}", unit="", leave=True)
+
+    def report(done: int, total: int, preview: object = None) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()
+
+    return report
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise argparse.ArgumentTypeError(f"write the size as WIDTHxHEIGHT, e.g. 720x480, not {text!r}")
+    return int(width), int(height)
+
+
+def _say(*lines: str) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines if line))

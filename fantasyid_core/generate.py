@@ -1,0 +1,149 @@
+"""The whole way in one function: one photograph and a prompt → a video in which the person stays that person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from .arrays import FloatArray
+from .errors import MissingFileError
+from .faces.detect import chosen_index, detect_faces, with_mask
+from .faces.detectors import make_detector
+from .faces.face import Face
+from .geometry.extractors import make_extractor
+from .geometry.geometry import FaceGeometry
+from .identity.fuse import fuse_features
+from .identity.identity import Identity
+from .input_path import InputPath
+from .progress import ProgressCallback, silent
+from .video.sample import Conditions, SamplingOptions, sample
+from .video.size import SPATIAL_COMPRESSION, check_video_size
+from .video.strength import LayerStrength, StrengthBand
+from .video.vae import decode_latents, encode_reference
+from .views.augment import augment_views
+from .views.views import FaceViews
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLCogVideoX
+
+    from .model import FantasyIDModel
+    from .video.text import TextEncoder
+
+#: Called with the name of a long stage; gives that stage's progress callback.
+StageProgress = Callable[[str], ProgressCallback]
+
+
+def quiet(stage: str) -> ProgressCallback:
+    """Report nothing of any stage."""
+    return silent
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """What a user may choose. None for a size or the number of steps means the model's own.
+
+    strength: identity strength, 1 = as trained. detector, extractor, combine: names of the rooms' registries.
+    input_path: see input_path.py.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    seed: int = 0
+    steps: int | None = None
+    guidance_scale: float = 6.0
+    strength: float = 1.0
+    frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+    detector: str = "yunet"
+    choose: str = "largest"
+    extractor: str = "parametric head"
+    combine: str = "reference"
+    input_path: InputPath = "recommended"
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """Everything that a generation made, stage by stage. face: faces[chosen] with its mask. frames: [F, H, W, 3]."""
+
+    faces: tuple[Face, ...]
+    chosen: int
+    face: Face
+    geometry: FaceGeometry
+    views: FaceViews
+    identity: Identity
+    frames: FloatArray
+
+
+def generate(
+    photograph: FloatArray, model: FantasyIDModel, options: GenerateOptions, progress: StageProgress = quiet
+) -> Generation:
+    """A photograph [H, W, 3] RGB 0..1 walks through the five rooms and leaves as a video.
+
+    Raises NoFaceError, and InputError for a size or setting that the model cannot make, before any long step.
+    """
+    size = _video_size(model, options)
+    faces = detect_faces(photograph, make_detector(options.detector), as_released=options.input_path == "as released")
+    chosen = chosen_index(faces, options.choose)
+    face = with_mask(faces[chosen])
+    geometry = make_extractor(options.extractor).extract(face)
+    views = augment_views(face, geometry, progress=progress("views"))
+    identity = fuse_features(
+        views,
+        geometry,
+        model.identity_encoder,
+        combine=options.combine,
+        input_path=options.input_path,
+        progress=progress("identity"),
+    )
+    frames = make_video(model, identity, options, size, progress)
+    return Generation(faces, chosen, face, geometry, views, identity, frames)
+
+
+def make_video(
+    model: FantasyIDModel,
+    identity: Identity,
+    options: GenerateOptions,
+    size: tuple[int, int, int],
+    progress: StageProgress = quiet,
+) -> FloatArray:
+    """The last room: an identity and a prompt → frames [F, H, W, 3] RGB 0..1. size: frames, height, width in pixels."""
+    vae, text = _require(model)
+    generator = torch.Generator("cpu").manual_seed(options.seed)  # the same noise on every device
+    reference = encode_reference(vae, identity.reference, *size, generator, fit=identity.reference_fit)
+    context = model.transformer.prepare_identity(identity.tokens.to(reference))
+    conditions = Conditions(text.encode(options.prompt), text.encode(options.negative_prompt), reference, context)
+    sampling = SamplingOptions(
+        steps=options.steps or default_steps(model),
+        guidance_scale=options.guidance_scale,
+        strength=LayerStrength((StrengthBand((options.strength,)),)),
+        noise_schedule=model.noise_schedule,
+    )
+    latents = sample(model.transformer, conditions, sampling, generator, progress("video"))
+    return decode_latents(vae, latents, progress=progress("decode"))
+
+
+def default_steps(model: FantasyIDModel) -> int:
+    """50 as released; the mini shows what it can in fewer."""
+    return 20 if model.config.family == "mini" else 50
+
+
+def _video_size(model: FantasyIDModel, options: GenerateOptions) -> tuple[int, int, int]:
+    """Frames, height, width in pixels; the model's own where nothing was asked for."""
+    dit = model.config.transformer
+    size = (
+        options.frames or dit.sample_frames,
+        options.height or dit.sample_height * SPATIAL_COMPRESSION,
+        options.width or dit.sample_width * SPATIAL_COMPRESSION,
+    )
+    check_video_size(*size, model.config)
+    return size
+
+
+def _require(model: FantasyIDModel) -> tuple[AutoencoderKLCogVideoX, TextEncoder]:
+    if model.vae is None or model.text is None:
+        raise MissingFileError(model.notice)
+    return model.vae, model.text

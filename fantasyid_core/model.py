@@ -1,0 +1,142 @@
+"""A whole FantasyID model: the identity encoder half, the DiT half, and what stands around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from .config import ModelConfig
+from .errors import InputError, MissingFileError
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLCogVideoX
+
+    from .identity.encoder import IdentityEncoder
+    from .video.text import TextEncoder
+    from .video.transformer import LayerAdaptiveTransformer3DModel
+    from .weights.loading import OpenedCheckpoint
+
+T = TypeVar("T")
+
+MINI = "mini (untrained)"
+MINI_NOTICE = (
+    "The built-in mini model is untrained in this version: detection, 3D face, views and identity are real, "
+    "but the video it samples is noise."
+)
+PRECISIONS: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True, eq=False)
+class FantasyIDModel:
+    """One loaded model, frozen and in eval mode.
+
+    model_id: ``<family>-<fingerprint of the identity encoder>``; identities carry it. noise_schedule: the checkpoint's
+    scheduler_config.json. notice: what the user must know about these weights, in plain words, or "". vae and text are
+    None when the checkpoint's folder has none; then others, loaded elsewhere, take their place.
+    """
+
+    config: ModelConfig
+    identity_encoder: IdentityEncoder
+    transformer: LayerAdaptiveTransformer3DModel
+    vae: AutoencoderKLCogVideoX | None
+    text: TextEncoder | None
+    model_id: str
+    noise_schedule: Mapping[str, Any]
+    notice: str = ""
+
+
+def load_model(
+    source: str | Path,
+    *,
+    precision: str = "auto",
+    models_dirs: Sequence[Path] = (),
+    device: torch.device | str = "cpu",
+) -> FantasyIDModel:
+    """The built-in mini (``MINI`` or "mini"), or the checkpoint folder or converted file at ``source``.
+
+    precision: one of PRECISIONS, or "auto" (bfloat16 as released, float32 for the mini). models_dirs: ComfyUI's models
+    folders, where the mesh hierarchy is looked for. Raises CheckpointError, MissingFileError or InputError.
+    """
+    if precision != "auto" and precision not in PRECISIONS:
+        raise InputError(f"There is no precision called '{precision}'; choose auto, {', '.join(PRECISIONS)}.")
+    if str(source) in (MINI, "mini"):
+        return _mini(PRECISIONS.get(precision, torch.float32), device)
+    return _from_checkpoint(Path(source), PRECISIONS.get(precision, torch.bfloat16), models_dirs, device)
+
+
+def _mini(dtype: torch.dtype, device: torch.device | str) -> FantasyIDModel:
+    from .config import mini_config
+    from .geometry.head_hierarchy import load_head_hierarchy
+    from .identity.encoder import IdentityEncoder
+    from .identity.initialise import initialise_
+    from .video.mini import mini_text_encoder, mini_transformer, mini_vae
+    from .video.schedule import NOISE_SCHEDULE
+
+    config = mini_config()
+    encoder = IdentityEncoder(config, load_head_hierarchy())
+    initialise_(encoder, seed=0)
+    text = mini_text_encoder(config)
+    modules: list[torch.nn.Module] = [encoder, mini_transformer(config), mini_vae(), text.encoder]
+    for module in modules:
+        module.requires_grad_(False).eval().to(device, dtype)
+    encoder.vertex_spiral_net.keep_float32()
+    _, transformer, vae, _ = modules
+    return FantasyIDModel(config, encoder, transformer, vae, text, encoder.model_id, NOISE_SCHEDULE, MINI_NOTICE)
+
+
+def _from_checkpoint(
+    path: Path, dtype: torch.dtype, models_dirs: Sequence[Path], device: torch.device | str
+) -> FantasyIDModel:
+    """Strict about the two halves; what stands around them may be missing and is then named in the notice."""
+    from .geometry.transform_file import find_flame_hierarchy
+    from .weights.loading import load_identity_encoder, load_transformer, load_vae, open_checkpoint
+
+    opened = open_checkpoint(path)
+    notices: list[str] = []
+    folders = [*models_dirs, opened.official_folder]
+    hierarchy = _or_notice(lambda: find_flame_hierarchy(folders), notices)
+    vae = _or_notice(lambda: load_vae(opened, dtype, device), notices)
+    text = _or_notice(lambda: _load_text(opened, dtype, device), notices)
+    encoder = load_identity_encoder(opened, hierarchy, dtype=dtype, device=device)
+    transformer = load_transformer(opened, dtype, device)
+    schedule = _noise_schedule(opened.official_folder)
+    return FantasyIDModel(opened.config, encoder, transformer, vae, text, encoder.model_id, schedule, " ".join(notices))
+
+
+def _or_notice(load: Callable[[], T], notices: list[str]) -> T | None:
+    """What ``load`` gives, or None with its sentence among the notices when a file is not there."""
+    try:
+        return load()
+    except MissingFileError as error:
+        notices.append(str(error))
+        return None
+
+
+def _load_text(opened: OpenedCheckpoint, dtype: torch.dtype, device: torch.device | str) -> TextEncoder:
+    """T5 and its tokenizer from the checkpoint's folder; never from anywhere else."""
+    from .video.text import TextEncoder
+    from .weights.catalog import entry, locate_below
+
+    row = entry("text_encoder")
+    folder = locate_below(row, opened.official_folder) if opened.index.path.is_dir() else None
+    if folder is None or not (folder.parent / "tokenizer").is_dir():
+        raise MissingFileError(row.missing_message())
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    tokenizer = AutoTokenizer.from_pretrained(folder.parent / "tokenizer", local_files_only=True)
+    encoder = T5EncoderModel.from_pretrained(folder, local_files_only=True, dtype=dtype, use_safetensors=True)
+    encoder.requires_grad_(False).eval().to(device)
+    return TextEncoder(tokenizer, encoder, opened.config.transformer.text_length)
+
+
+def _noise_schedule(folder: Path) -> Mapping[str, Any]:
+    """The checkpoint's own scheduler_config.json, or CogVideoX-5B-I2V's."""
+    from .video.schedule import NOISE_SCHEDULE
+    from .weights.checkpoint import read_json
+
+    path = folder / "scheduler" / "scheduler_config.json"
+    return dict(read_json(path)) if path.is_file() else NOISE_SCHEDULE
