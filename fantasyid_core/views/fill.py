@@ -29,10 +29,10 @@ def diffuse(values: FloatArray, weight: FloatArray) -> FloatArray:
     return values * weight[..., None] + smooth * (1 - weight[..., None])
 
 
-def smoothstep(low: float, high: float, values: FloatArray) -> FloatArray:
+def smoothstep(low: float, high: float, values: FloatArray | float) -> FloatArray:
     """0 below ``low``, 1 above ``high``, smooth between."""
     share = np.clip((values - low) / (high - low), 0, 1)
-    return (share * share * (3 - 2 * share)).astype(np.float32)
+    return np.asarray(share * share * (3 - 2 * share), np.float32)
 
 
 def sample(image: FloatArray, xy: FloatArray) -> FloatArray:

@@ -92,7 +92,9 @@ class RenderedViews:
         for yaw, pitch in request.angles:
             shown = render_view(scene, float(yaw), float(pitch))
             weight = request.weights.rendered * shown.coverage
-            views.append(View(shown.crop, weight, shown.pose, shown.coverage, _angle_text(yaw, pitch), made=True))
+            views.append(
+                View(shown.crop, weight, shown.pose.yaw_pitch_roll, shown.coverage, _angle_text(yaw, pitch), made=True)
+            )
             request.progress(len(views), len(request.angles), None)
         return views
 

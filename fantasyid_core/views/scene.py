@@ -22,6 +22,8 @@ MARGIN = 128  #: pixels of the photograph kept around the 512 crop, to be turned
 WIDE = CROP_SIZE + 2 * MARGIN
 _OCCLUDER_RADIUS = 3  # pixels by which a nearer surface is widened before it hides others: the fit is not exact
 _DEPTH_TOLERANCE = 0.008  # metres
+_TURNED = (10.0, 25.0)  # degrees of yaw from which on one side of the head is clearly better known than the other
+_STRIP = 24.0  # pixels of the photograph's border that are repeated beyond it
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +34,9 @@ class Scene:
     keypoints: [5, 3] the face's keypoints on the mesh, head frame. padding: of the face's crop. pivot: [3] the point
     that stays in place when the head turns, head frame. Per vertex: photo_xy [V, 2] where the photograph shows it, and
     how well, usable [V] for a picture and, more strictly, seen [V] for the count; mirror_xy, mirror_usable: the same of
-    its mirror image; face_share [V] 1 on the face, 0 on the rest of the head; on_mesh [V] 0 where a picture had better
-    show the relief, which is less steep than the mesh at the face's sides. relief: everything that is not face.
+    its mirror image; face_share [V] 1 on the face, 0 on the rest of the head; opacity [V] 1 where a picture shows
+    the mesh, that is, the face and whatever only the mirror image knows; 0 where the relief does better, which is less
+    steep than the mesh at the face's sides. relief: everything else.
     """
 
     texture: FloatArray
@@ -49,7 +52,7 @@ class Scene:
     mirror_xy: FloatArray
     mirror_usable: FloatArray
     face_share: FloatArray
-    on_mesh: FloatArray
+    opacity: FloatArray
     relief: Relief
 
 
@@ -63,32 +66,36 @@ def make_scene(face: Face, geometry: FaceGeometry) -> Scene:
     matrix = face.matrix.astype(np.float64) + np.array([[0, 0, MARGIN], [0, 0, MARGIN]])
     pose = moved_pose(geometry.pose, matrix)
     points = pose.project(geometry.vertices)
-    raster = rasterise(points, geometry.triangles, WIDE, WIDE)
+    triangles = _outside_out(points, geometry.triangles)
+    raster = rasterise(points, triangles, WIDE, WIDE)
     on_image = np.concatenate([face.keypoints, np.ones((5, 1), np.float32)], axis=1) @ matrix.T
-    keypoints = _carried_onto_mesh(on_image, raster, geometry)
-    facing = vertex_normals(points, geometry.triangles)[:, 2]
+    keypoints = _carried_onto_mesh(on_image, raster, geometry.vertices, triangles)
+    facing = vertex_normals(points, triangles)[:, 2]
     visible = _visible(points, raster, _DEPTH_TOLERANCE * pose.scale)
     usable = smoothstep(0.05, 0.40, facing) * visible
     mirror_xy, mirror_usable = _mirrored(geometry.vertices, points[:, :2], usable)
+    better_mirrored = smoothstep(0.15, 0.5, mirror_usable - usable) * smoothstep(*_TURNED, abs(pose.yaw_pitch_roll[0]))
     pivot = _skull_centre(geometry.vertices, keypoints)
-    surface = raster.interpolate(geometry.triangles, geometry.vertices)
+    surface = raster.interpolate(triangles, geometry.vertices)
     relief = make_relief(raster, surface, pose, pivot, keypoints)
+    face_share = _face_share(geometry.vertices, keypoints)
     lifted = smoothstep(0.004, 0.012, (relief.depth_at(points[:, :2]) - points[:, 2]) / pose.scale)
+    on_mesh = face_share * (1 - lifted * (1 - mirror_usable) * visible)
     return Scene(
         texture=_wide_texture(face.photograph, matrix),
         pose=pose,
         vertices=geometry.vertices,
-        triangles=geometry.triangles,
+        triangles=triangles,
         keypoints=keypoints,
         padding=_padding(face),
         pivot=pivot,
         photo_xy=points[:, :2],
-        usable=usable,
+        usable=usable * (1 - better_mirrored),
         seen=smoothstep(0.15, 0.50, facing) * visible,
         mirror_xy=mirror_xy,
         mirror_usable=mirror_usable,
-        face_share=_face_share(geometry.vertices, keypoints),
-        on_mesh=1 - lifted * (1 - mirror_usable) * visible,
+        face_share=face_share,
+        opacity=np.maximum(on_mesh, better_mirrored * _above_chin(geometry.vertices, keypoints)),
         relief=relief,
     )
 
@@ -106,26 +113,40 @@ def moved_pose(pose: HeadPose, matrix: npt.ArrayLike) -> HeadPose:
 
 
 def _wide_texture(photograph: FloatArray, matrix: npt.NDArray[np.float64]) -> FloatArray:
-    """[WIDE, WIDE, 3] the photograph around the face; beyond its border it is mirrored, so that no edge turns in."""
+    """[WIDE, WIDE, 3] the photograph around the face; beyond its border a narrow strip of it goes on, mirrored."""
     texture = warp_square(photograph, matrix, WIDE)
     height, width = photograph.shape[:2]
     backward = np.asarray(cv2.invertAffineTransform(matrix), np.float64)
     rows, columns = np.mgrid[0:WIDE, 0:WIDE]
     xy = np.stack([columns, rows, np.ones_like(rows)], axis=-1) @ backward.T  # photograph pixels
-    inside = np.stack([_reflected(xy[..., 0], width), _reflected(xy[..., 1], height)], axis=-1)
+    strip = _STRIP / np.hypot(matrix[0, 0], matrix[1, 0])
+    inside = np.stack([_kept_inside(xy[..., 0], width, strip), _kept_inside(xy[..., 1], height, strip)], axis=-1)
     if np.allclose(inside, xy, atol=0.5):
         return texture
-    back = (inside @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-    return sample(texture, back)
+    return sample(texture, (inside @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32))
 
 
-def _reflected(coordinate: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
-    """Coordinates folded back into 1 .. size − 2 at the borders (the outermost pixels are mixed with grey)."""
-    period = max(size - 3, 1)
-    return 1 + period - np.abs((coordinate - 1) % (2 * period) - period)
+def _kept_inside(coordinate: npt.NDArray[np.float64], size: int, strip: float) -> npt.NDArray[np.float64]:
+    """Coordinates beyond a border (whose outermost pixels are mixed with grey) folded back, by ``strip`` at most.
+
+    A plain mirror would show a second head of hair above the first.
+    """
+    low, high = 1.0, max(size - 2.0, 1.0)
+    beyond = np.maximum(low - coordinate, 0) - np.maximum(coordinate - high, 0)  # > 0: fold to larger coordinates
+    fold = np.sign(beyond) * np.minimum(strip * -np.expm1(-np.abs(beyond) / strip), (high - low) / 2)
+    return np.clip(coordinate, low, high) + fold
 
 
-def _carried_onto_mesh(xy: npt.NDArray[np.float64], raster: Raster, geometry: FaceGeometry) -> FloatArray:
+def _outside_out(points: FloatArray, triangles: IntArray) -> IntArray:
+    """The triangles [F, 3], all turned round if the foremost part of the mesh shows its inside (as some files do)."""
+    facing = vertex_normals(points, triangles)[:, 2]
+    foremost = points[:, 2] >= np.quantile(points[:, 2], 0.9)
+    return np.ascontiguousarray(triangles[:, ::-1]) if np.median(facing[foremost]) < 0 else triangles
+
+
+def _carried_onto_mesh(
+    xy: npt.NDArray[np.float64], raster: Raster, vertices: FloatArray, triangles: IntArray
+) -> FloatArray:
     """[5, 3] the points of the mesh, head frame, at (or nearest to) the pixels ``xy`` [5, 2]."""
     rows, columns = np.nonzero(raster.covered)
     if len(rows) == 0:
@@ -135,7 +156,7 @@ def _carried_onto_mesh(xy: npt.NDArray[np.float64], raster: Raster, geometry: Fa
     pixel = rows[nearest], columns[nearest]
     if np.sqrt(distance.min(axis=0)).max() > CROP_SIZE / 4:
         raise InputError("The 3D face and the photograph's face are in different places; fit it to this very face.")
-    corners = geometry.vertices[geometry.triangles[raster.triangle_index[pixel]]]  # (5, 3, 3)
+    corners = vertices[triangles[raster.triangle_index[pixel]]]  # (5, 3, 3)
     return np.einsum("kc,kcd->kd", raster.barycentric[pixel], corners).astype(np.float32)
 
 
@@ -173,9 +194,16 @@ def _face_share(vertices: FloatArray, keypoints: FloatArray) -> FloatArray:
     unit = max(float(eyes[1] - mouth[1]), 1e-4)
     x = (vertices[:, 0] - (eyes[0] + mouth[0]) / 2) / unit
     y = (vertices[:, 1] - eyes[1]) / unit
-    oval = np.hypot(x / 1.15, np.where(y > -0.35, (y + 0.35) / 1.30, (y + 0.35) / 1.42))
+    oval = np.hypot(x / 1.40, np.where(y > -0.35, (y + 0.35) / 1.30, (y + 0.35) / 1.42))
     front = (vertices[:, 2] - eyes[2]) / unit
     return (1 - smoothstep(0.85, 1.0, oval)) * smoothstep(-1.05, -0.75, front)
+
+
+def _above_chin(vertices: FloatArray, keypoints: FloatArray) -> FloatArray:
+    """[V] 1 on the head, 0 on the neck."""
+    eyes, mouth = keypoints[:2, 1].mean(), keypoints[3:, 1].mean()
+    unit = max(float(eyes - mouth), 1e-4)
+    return smoothstep(-1.05, -0.75, (vertices[:, 1] - mouth) / unit)
 
 
 def _skull_centre(vertices: FloatArray, keypoints: FloatArray) -> FloatArray:

@@ -22,10 +22,10 @@ _FINE = 2  # supersampling of the head's outline
 
 @dataclass(frozen=True, eq=False)
 class RenderedView:
-    """crop: [512, 512, 3]. pose: yaw, pitch, roll in degrees. coverage: 0..1 (see FaceViews)."""
+    """crop: [512, 512, 3]. pose: how the head stands in it, crop pixels. coverage: 0..1 (see FaceViews)."""
 
     crop: FloatArray
-    pose: tuple[float, float, float]
+    pose: HeadPose
     coverage: float
 
 
@@ -58,7 +58,7 @@ def render_view(scene: Scene, yaw: float, pitch: float) -> RenderedView:
     head = _head_layer(scene, pose)
     crop = _relief_layer(scene, turned, matrix)
     crop[head.window] += head.alpha[..., None] * (_completed(head) - crop[head.window])
-    return RenderedView(crop.clip(0, 1), pose.yaw_pitch_roll, _coverage(head))
+    return RenderedView(crop.clip(0, 1), pose, _coverage(head))
 
 
 def _turned_pose(scene: Scene, rotation: FloatArray) -> HeadPose:
@@ -72,14 +72,14 @@ def _turned_pose(scene: Scene, rotation: FloatArray) -> HeadPose:
 def _head_layer(scene: Scene, pose: HeadPose) -> _HeadLayer:
     """The face of the mesh in the view: where its pixels are in the photograph and its mirror image, how well seen."""
     points = pose.project(scene.vertices)
-    triangles = _facing(points, scene.triangles[(scene.face_share[scene.triangles] > 0).any(axis=1)])
+    triangles = _facing(points, scene.triangles[(scene.opacity + scene.face_share)[scene.triangles].max(axis=1) > 0])
     window = _window(points[np.unique(triangles), :2])
     rows, columns = window
     fine = (points - np.array([columns.start, rows.start, 0], np.float32)) * np.float32(_FINE)
     fine[:, :2] += (_FINE - 1) / 2
     height, width = rows.stop - rows.start, columns.stop - columns.start
     raster = rasterise(fine, triangles, height * _FINE, width * _FINE)
-    shares = (scene.usable, scene.mirror_usable, scene.seen, scene.face_share, scene.face_share * scene.on_mesh)
+    shares = (scene.usable, scene.mirror_usable, scene.seen, scene.face_share, scene.opacity)
     maps = raster.interpolate(triangles, np.column_stack([scene.photo_xy, scene.mirror_xy, *shares]))  # (.., 9)
     covered = raster.covered.astype(np.float32)[..., None]
     photo, mirror = (sample(scene.texture, maps[..., k : k + 2]) * covered for k in (0, 2))
