@@ -73,10 +73,9 @@ def fixed_length_tokens(pairs: Sequence[Sequence[TokenPair]], length: int = 226)
     :func:`encode_text` gives: token for token the same numbers go in. Weights that the artist wrote are kept.
     """
     written = [pair for batch in pairs for pair in batch if not _is_special(pair)]
-    template = tuple(pairs[0][0][2:]) if pairs and pairs[0] else ()
     kept = written[: length - 1]
-    special = lambda token: (token, 1.0, *((0,) * len(template)))  # noqa: E731 (two uses, one line below)
-    return [[*kept, special(END), *[special(PAD)] * (length - 1 - len(kept))]]
+    rest = (1.0, 0) if pairs and pairs[0] and len(pairs[0][0]) > 2 else (1.0,)  # word numbers, where they are asked for
+    return [[*kept, (END, *rest), *[(PAD, *rest)] * (length - 1 - len(kept))]]
 
 
 def _is_special(pair: TokenPair) -> bool:
