@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import prod
 from pathlib import Path
+from zlib import crc32
 
 import torch
 
@@ -25,7 +26,7 @@ from fantasyid_core.config import RELEASE, ModelConfig
 from fantasyid_core.weights.layout import KeySpec, official_eva_layout, official_layout
 from fantasyid_core.weights.writing import TensorWriter
 
-BLOCK = 1 << 23  #: random numbers in the block that all tensors are cut from
+BLOCK = 1 << 20  #: random numbers in the block that all tensors are cut from
 SHARD_BYTES = 5_000_000_000
 NAME = "diffusion_pytorch_model"
 
@@ -117,8 +118,8 @@ def write_fake_eva(path: Path, config: ModelConfig, dtype: torch.dtype = torch.f
 def fake_tensors(shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
     """key, tensor [its shape]: a stretch of the random block for matrices, about 1 for norms."""
     block = (0.02 * torch.randn(BLOCK, generator=torch.Generator().manual_seed(0))).to(dtype)
-    for number, (key, shape) in enumerate(shapes.items()):
-        count, start = prod(shape), (number * 7919) % BLOCK
+    for key, shape in shapes.items():
+        count, start = prod(shape), crc32(key.encode()) % BLOCK
         repeats = -(-(start + count) // BLOCK)
         tensor = block.repeat(repeats)[start : start + count].view(shape)
         yield key, tensor + 1 if len(shape) == 1 and key.endswith("weight") else tensor

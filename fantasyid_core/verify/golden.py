@@ -64,7 +64,7 @@ class Golden:
         found = self.support_files(name)
         if not found:
             raise MissingFileError(
-                f"{name} is needed but lies neither in {self.directory} nor beside it; set FANTASYID_GOLDEN to its folder."
+                f"{name} is needed but lies neither in {self.directory} nor beside it; set FANTASYID_GOLDEN to where it is."
             )
         return found[0]
 

@@ -13,7 +13,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any
 
-from ..config import RELEASE, FaceAbstractorConfig, InjectionConfig, ModelConfig, TransformerConfig, VertexNetConfig
+from ..config import (
+    RELEASE,
+    EvaConfig,
+    FaceAbstractorConfig,
+    InjectionConfig,
+    ModelConfig,
+    TransformerConfig,
+    VertexNetConfig,
+)
 from ..errors import CheckpointError, InputError
 from .checkpoint import CheckpointIndex
 from .families import guess_family
@@ -62,7 +70,7 @@ def infer_config(index: CheckpointIndex, config: Mapping[str, Any] | None = None
             RELEASE,
             identity_width=identity_width,
             face_abstractor=_face_abstractor(index),
-            eva=replace(RELEASE.eva, width=index.shapes["face_abstractor.proj_out"][0]),
+            eva=_eva(index),
             vertex_net=_vertex_net(index),
             injection=_injection(index, transformer, config),
             transformer=transformer,
@@ -200,6 +208,14 @@ def _injection(index: CheckpointIndex, transformer: TransformerConfig, config: M
         )
     block = any(key.startswith("layer_block.") for key in index.entries)
     return replace(base, interval=interval, heads=inner // base.head_dim, layer_block=block)
+
+
+def _eva(index: CheckpointIndex) -> EvaConfig:
+    """The vision tower that the face abstractor was trained on: its width; the rest is in no key of this file."""
+    width = index.shapes["face_abstractor.proj_out"][0]
+    if width % (4 * RELEASE.eva.heads):
+        raise InputError(f"no vision tower of width {width} is known")
+    return replace(RELEASE.eva, width=width)
 
 
 def _face_abstractor(index: CheckpointIndex) -> FaceAbstractorConfig:

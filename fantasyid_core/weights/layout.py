@@ -153,10 +153,11 @@ def _vertex_spiral_net(config: VertexNetConfig, identity_width: int) -> Iterator
     for index in range(config.layers):
         yield from _vertex_layer(f"{root}.transformer.layers.{index}", width, config.mlp_hidden)
     yield from _linear(f"{root}.vtx_descriptor_head.0", width, width)
-    for index in range(4):
-        wide = identity_width >> index
+    wide, index = identity_width, 0
+    while wide > width:
         yield from _linear(f"{root}.hw_down.{index}.fc1", wide, wide)
         yield from _linear(f"{root}.hw_down.{index}.fc2", wide // 2, wide)
+        wide, index = wide // 2, index + 1
 
 
 def _vertex_layer(name: str, width: int, hidden: int) -> Iterator[tuple[str, KeySpec]]:

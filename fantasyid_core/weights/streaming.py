@@ -225,8 +225,8 @@ def check_finite(key: str, tensor: torch.Tensor, file: Path) -> None:
     low, high = tensor.aminmax()
     if not (torch.isfinite(low) and torch.isfinite(high)):
         raise CheckpointError(
-            f"{file.name}: the weights of {key} hold NaN or infinity as {tensor.dtype}, so the file is damaged or a training run "
-            "diverged; download it again or use an earlier checkpoint."
+            f"{file.name}: the weights of {key} hold NaN or infinity as {tensor.dtype}, so the file is damaged or a "
+            "training run diverged; download it again or use an earlier checkpoint."
         )
 
 
