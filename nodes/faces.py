@@ -20,12 +20,14 @@ from ..fantasyid_core.faces.detectors import DETECTORS, Detector, make_detector
 from ..fantasyid_core.faces.draw import draw_faces
 from ..fantasyid_core.faces.face import Face
 from ..fantasyid_core.faces.insightface_detector import FaceAnalysisDetector
+from ..fantasyid_core.faces.pose import is_profile
 from ..fantasyid_core.images import as_photograph
 from ..fantasyid_core.input_path import INPUT_PATHS
 from . import sockets
 from .compat import schema
 from .folders import insightface_folder
 from .pictures import image_from_picture, mask_from_levels
+from .progress import show_text
 
 STOP, WHOLE_PICTURE = "stop with a message", "use the whole picture"
 RECOMMENDED, AS_RELEASED = INPUT_PATHS
@@ -97,6 +99,7 @@ class DetectFaces(io.ComfyNode):
             description="Find the faces of a photograph, choose one of them and align it. The preview numbers the "
             "faces from left to right, so that you can choose one by its number.",
             search_aliases=["face crop", "face align", "face detector", "fantasyid 1"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Image.Input(
                     "image", tooltip="One photograph. The face is best from the front, sharp, 200 px or more."
@@ -189,6 +192,8 @@ class DetectFaces(io.ComfyNode):
                 raise
             return _face_output(whole_picture_face(photograph), image_from_picture(photograph), 0)
         number = chosen_index(faces, choose, index)
+        if is_profile(faces[number]):
+            show_text(cls, "This face is turned far to the side: the likeness will be poor.")
         preview = image_from_picture(draw_faces(faces[0].photograph, faces, number))
         return _face_output(with_mask(faces[number]), preview, len(faces))
 

@@ -76,7 +76,7 @@ class AugmentViews(io.ComfyNode):
                 _weight("mirrored_weight", ViewWeights.mirrored, "the mirrored view"),
                 _weight("photograph_weight", ViewWeights.photographs, "each further photograph"),
                 io.Int.Input(
-                    "seed",
+                    "light_seed",
                     default=0,
                     min=0,
                     max=0xFFFFFFFF,
@@ -108,7 +108,7 @@ class AugmentViews(io.ComfyNode):
         rendered_weight: float,
         mirrored_weight: float,
         photograph_weight: float,
-        seed: int,
+        light_seed: int,
         geometry: FaceGeometry | None = None,
         photographs: torch.Tensor | None = None,
         detector: Any = None,
@@ -125,7 +125,7 @@ class AugmentViews(io.ComfyNode):
             photometric=photometric,
             photographs=faces,
             weights=ViewWeights(1.0, rendered_weight, mirrored_weight, photograph_weight),
-            seed=seed,
+            seed=light_seed,
             progress=node_progress(max(len(angles), 1)),
         )
         if missed:
@@ -178,7 +178,7 @@ class ViewsFromImages(io.ComfyNode):
 def _outputs() -> list[io.Output]:
     return [
         sockets.Views.Output("views", "views", tooltip="The views, for Fuse Features."),
-        io.Image.Output("images", "images", tooltip="Every view's aligned crop, 512 × 512, as one batch."),
+        io.Image.Output("crops", "crops", tooltip="Every view's aligned crop, 512 × 512, as one batch."),
         io.Image.Output("sheet", "sheet", tooltip="All views on one sheet with angle, weight and coverage."),
         io.Int.Output("count", "count", tooltip="How many views there are."),
     ]

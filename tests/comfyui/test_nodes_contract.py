@@ -20,6 +20,7 @@ NODE_IDS = (
     "FantasyIDLoadMesh",
     "FantasyIDSaveMesh",
     "FantasyIDAugmentViews",
+    "FantasyIDViewsFromImages",
     "FantasyIDFuseFeatures",
     "FantasyIDSaveIdentity",
     "FantasyIDLoadIdentity",

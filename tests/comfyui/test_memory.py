@@ -1,0 +1,93 @@
+"""Models under ComfyUI's own memory manager: it may keep weights where it likes, the numbers stay the same."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def rooms(pack_nodes):
+    """The pack's own modules by their last name, as ComfyUI loaded them."""
+    root = pack_nodes["FantasyIDSampler"].__module__.rsplit(".nodes.", 1)[0]
+
+    def module(name):
+        return sys.modules.get(f"{root}.{name}") or __import__("importlib").import_module(f"{root}.{name}")
+
+    return module
+
+
+@pytest.fixture(scope="module")
+def mini(rooms):
+    core = rooms("fantasyid_core.model")
+    return core.load_model(core.MINI)
+
+
+def transformer_input(model):
+    dit = model.config.transformer
+    generator = torch.Generator().manual_seed(0)
+    video = torch.randn(1, 3, 2 * dit.latent_channels, 8, 8, generator=generator)
+    text = torch.randn(1, dit.text_length, dit.text_embed_dim, generator=generator)
+    return video, text
+
+
+def run_transformer(rooms, model):
+    rotary = rooms("fantasyid_core.video.size").rotary_table(model.config, 3, 8, 8)
+    video, text = transformer_input(model)
+    with torch.no_grad():
+        return model.transformer(video, text, torch.tensor([500]), image_rotary_emb=rotary, return_dict=False)[0]
+
+
+def test_layers_that_comfyui_may_page_compute_exactly_the_same(rooms, mini):
+    before = run_transformer(rooms, mini)
+    rooms("nodes.adopt").adopt_layers(mini.transformer)
+    kinds = {type(layer).__module__ for layer in mini.transformer.modules() if isinstance(layer, torch.nn.Linear)}
+    assert kinds == {"comfy.ops"}
+    assert torch.equal(run_transformer(rooms, mini), before)
+
+
+def test_weights_in_another_number_type_are_cast_when_a_layer_runs(rooms, mini):
+    import copy
+
+    model = copy.deepcopy(mini.transformer)
+    rooms("nodes.adopt").adopt_layers(model)
+    linear = next(layer for layer in model.modules() if isinstance(layer, torch.nn.Linear))
+    given = torch.randn(2, linear.in_features)
+    linear.to(torch.bfloat16)
+    assert linear(given).dtype == torch.float32
+
+
+def test_comfyui_knows_the_model_and_recognises_it_again(rooms, mini):
+    import comfy.model_management as management
+
+    memory = rooms("nodes.memory")
+    memory.on_device(mini.transformer, memory.video_device())
+    loaded = len(management.current_loaded_models)
+    memory.on_device(mini.transformer, memory.video_device())
+    assert len(management.current_loaded_models) == loaded
+    assert any(entry.model.model.module is mini.transformer for entry in management.current_loaded_models)
+
+
+def test_a_model_that_nobody_uses_any_more_is_forgotten(rooms):
+    import gc
+    import weakref
+
+    core, memory = rooms("fantasyid_core.model"), rooms("nodes.memory")
+    model = core.load_model(core.MINI)
+    memory.on_device(model.vae, memory.vae_device())
+    trace = weakref.ref(model.vae)
+    del model
+    gc.collect()
+    assert trace() is None
+
+
+def test_the_memory_estimate_of_the_public_checkpoint_is_plausible(rooms):
+    from types import SimpleNamespace
+
+    config = rooms("fantasyid_core.config")
+    sampling = rooms("nodes.sampling")
+    model = SimpleNamespace(config=config.RELEASE, transformer=SimpleNamespace(dtype=torch.bfloat16))
+    needed = sampling.sampling_memory(model, sampling.VideoSize(49, 480, 720))
+    assert 2e9 < needed < 10e9
