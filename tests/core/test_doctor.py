@@ -1,0 +1,101 @@
+"""``fantasyid doctor`` says what is there, what is missing, what clashes, and what would be used."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from fake_checkpoint import small_folder
+
+from fantasyid_core import doctor
+from fantasyid_core.weights.catalog import CATALOG
+
+
+def row(report, name, section=None):
+    return next(r for r in report.rows if r.name == name and section in (None, r.section))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    small_folder(folder / "fantasyid" / "FantasyID")
+    (folder / "fantasyid" / "transform.pkl").write_bytes(b"x")
+    return folder
+
+
+def test_an_empty_installation_lists_every_file_with_size_licence_and_place(tmp_path):
+    report = doctor.doctor_report([tmp_path])
+    for file in CATALOG:
+        if file.need == "shipped":
+            assert row(report, file.name).status == "ok"
+            continue
+        found = row(report, file.name, "Model files")
+        assert found.status == "absent" and file.licence in found.detail and f"models/{file.folder}/" in found.detail
+    assert row(report, "the mini model").detail == "yes"
+    assert "transformer and eva" in row(report, "the release checkpoint").detail
+
+
+def test_present_files_are_shown_with_what_their_headers_say(models):
+    report = doctor.doctor_report([models])
+    found = row(report, "transformer_ema (or transformer)")
+    assert found.status == "ok" and "release, 4 blocks, identity every 1, learned positions" in found.detail
+    assert row(report, "the release checkpoint").status == "ok"
+    assert row(report, "the 3D branch of the release").status == "ok"
+    assert row(report, "FLAME geometry from a photograph").detail == "needs flame and deca"
+
+
+def test_a_checkpoint_that_will_not_load_is_broken_and_says_why(tmp_path):
+    folder = small_folder(tmp_path / "fantasyid" / "FantasyID", eva=False)
+    shard = sorted((folder / "transformer").glob("*.safetensors"))[0]
+    os.truncate(shard, 4000)
+    report = doctor.doctor_report([tmp_path])
+    found = row(report, "transformer_ema (or transformer)")
+    assert found.status == "broken" and "truncated" in found.detail and found in report.broken
+
+
+def test_two_onnxruntimes_clash(monkeypatch, tmp_path):
+    versions = {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.0", "torch": torch.__version__}
+    monkeypatch.setattr(doctor, "installed_version", versions.get)
+    report = doctor.doctor_report([tmp_path])
+    clash = [r for r in report.rows if r.status == "warning"]
+    assert len(clash) == 1 and "onnxruntime and onnxruntime-gpu overwrite each other" in clash[0].detail
+    missing = row(report, "diffusers")
+    assert missing.status == "broken" and "pip install diffusers" in missing.detail
+    assert row(report, "insightface").status == "absent"
+
+
+def test_a_stand_in_counts_as_the_library(monkeypatch, tmp_path):
+    versions = {"opencv-python-headless": "5.0.0", "onnxruntime-gpu": "1.31.0"}
+    monkeypatch.setattr(doctor, "installed_version", versions.get)
+    report = doctor.doctor_report([tmp_path])
+    assert row(report, "opencv-python").detail == "5.0.0 (opencv-python-headless)"
+    assert not [r for r in report.rows if r.status == "warning"]
+
+
+@pytest.mark.parametrize(
+    ("device", "gigabytes", "preset"),
+    [
+        ("cpu", 0, "cpu"),
+        ("cuda", 80, "all on device"),
+        ("cuda", 24, "one part at a time"),
+        ("cuda", 8, "layer by layer"),
+    ],
+)
+def test_the_preset_fits_the_card(device, gigabytes, preset):
+    assert doctor.choose_preset(device, int(gigabytes * 1e9)).name == preset
+
+
+def test_the_device_is_the_one_that_is_there():
+    device, memory, name = doctor.choose_device()
+    assert device == ("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    assert (memory > 0) == (device != "cpu") and name
+
+
+def test_the_command_prints_the_report_and_fails_only_for_what_is_broken(models, monkeypatch):
+    lines: list[str] = []
+    assert doctor.run_doctor([models], lines.append) == 0
+    text = lines[0]
+    assert text.startswith("Machine\n") and "Libraries" in text and "Ready for" in text and "✓ ready" in text
+    monkeypatch.setattr(doctor, "installed_version", {}.get)
+    assert doctor.run_doctor([models], lines.append) == 1
