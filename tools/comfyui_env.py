@@ -24,7 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv-comfyui"
 TORCH = os.environ.get("TORCH", "torch==2.13.0")
-FRONTEND = "comfyui-frontend-package==1.32.9"
+#: The editor, its own templates and help pages, in the versions that this core asks for.
+EDITOR = ("comfyui-frontend-package==1.32.9", "comfyui-workflow-templates==0.7.25", "comfyui-embedded-docs==0.3.1")
 CORE_REQUIREMENTS = (
     "numpy<2.4",
     "pillow",
@@ -46,7 +47,7 @@ CORE_REQUIREMENTS = (
     "pydantic~=2.0",
     "pydantic-settings~=2.0",
     "kornia>=0.7.1",
-    FRONTEND,
+    *EDITOR,
 )
 # comfy-cli (GPL-3.0, for tests only) turns an editor workflow into a prompt; what it imports for that comes before it
 TEST_REQUIREMENTS = ("pytest>=8", "websocket-client>=1.8", "pathspec", "rich", "typer", "httpx")

@@ -44,6 +44,7 @@ async function load(workflow) {
   await page.evaluate(async (graph) => {
     await window.app.loadGraphData(graph);
   }, workflow);
+  await page.keyboard.press("Escape"); // the template browser, which a first visit opens
   await page.waitForTimeout(2500);
   await page.evaluate(() => {
     const graph = window.app.graph;
@@ -68,7 +69,10 @@ async function run() {
       api.addEventListener(kind, (event) => resolve([kind, event.detail?.exception_message ?? ""]), { once: true });
     }
     setTimeout(() => resolve(["timeout", ""]), seconds * 1000);
-    window.app.queuePrompt(0, 1).then((ok) => ok === false && resolve(["refused", JSON.stringify(window.app.lastNodeErrors)]));
+    window.app.queuePrompt(0, 1).then(() => {
+      const errors = window.app.lastNodeErrors;
+      if (errors && Object.keys(errors).length) resolve(["refused", JSON.stringify(errors)]);
+    });
   }), RUN_SECONDS);
 }
 

@@ -100,7 +100,8 @@ class _Builder:
         return {"name": name, "type": kind, **form, "link": link}
 
     def _outputs(self, node: Node, number: int) -> list[dict[str, Any]]:
-        definition = self.definitions.get(node.kind, {"output": [], "output_name": []})
+        nothing: dict[str, Any] = {"output": [], "output_name": []}
+        definition = nothing if node.kind.endswith("Note") else self.definitions[node.kind]
         ports = zip(definition["output_name"], definition["output"], strict=True)
         return [
             {"name": name, "type": kind, "links": [link[0] for link in self.links if link[1:3] == [number, slot]]}
@@ -138,7 +139,7 @@ def _sockets(node: Node, definitions: Definitions) -> list[tuple[str, str, dict[
 
 
 def _widget_values(node: Node, definitions: Definitions) -> list[Any]:
-    if node.kind not in definitions:  # notes exist in the editor only
+    if node.kind.endswith("Note"):  # exists in the editor only
         return [node.inputs["text"]]
     values: list[Any] = []
     for name, kind, options, _ in _ports(node, definitions):
