@@ -13,37 +13,45 @@ import numpy.typing as npt
 
 from ..arrays import FloatArray, IntArray
 from ..errors import InputError
-from .hierarchy import SPIRAL_LENGTH, MeshHierarchy
+from .hierarchy import MeshHierarchy
 from .spirals import build_spirals
 from .surface import Doubles, Surface
 
 _BORDER_WEIGHT = 100.0  # how much dearer it is to move the border than the surface
-_AREA_SHARE = 1e-3  # a little preference for short edges where the surface is flat
+_EDGE_SHARE = 0.1  # preference for short edges, so that flat places keep some vertices
 
 
 def build_hierarchy(
-    vertices: FloatArray, triangles: IntArray, sizes: tuple[int, ...], topology: str, length: int = SPIRAL_LENGTH
+    vertices: FloatArray, triangles: IntArray, sizes: tuple[int, ...], topology: str, importance: Doubles | None = None
 ) -> MeshHierarchy:
     """Levels of ``sizes`` vertices (fine → coarse, without the finest) for a mesh [V, 3], [F, 3].
 
-    Spirals for every level but the coarsest; weights of the way up are barycentric on the coarser mesh. The sizes come
-    out exactly unless the mesh cannot be collapsed so far: then InputError.
+    importance: [V] > 0, how dear an error is at each vertex; None is 1. Spirals for every level but the coarsest;
+    weights of the way up are barycentric on the coarser mesh. The sizes come out exactly unless the mesh cannot be
+    collapsed so far: then InputError.
     """
+    dear = np.ones(len(vertices)) if importance is None else np.asarray(importance, np.float64)
     meshes = [(np.asarray(vertices, np.float64), np.asarray(triangles, np.int32))]
     down: list[IntArray] = []
     for size in sizes:
-        picks, coarse = decimate(*meshes[-1], size)
+        picks, coarse = decimate(*meshes[-1], size, dear)
         down.append(picks)
+        dear = dear[picks]
         meshes.append((meshes[-1][0][picks], coarse))
-    spirals = [build_spirals(faces, len(points), length, points.astype(np.float32)) for points, faces in meshes[:-1]]
+    spirals = [build_spirals(faces, len(points), vertices=points.astype(np.float32)) for points, faces in meshes[:-1]]
     up = [_way_up(meshes[level][0], *meshes[level + 1]) for level in range(len(sizes))]
     index, weight = tuple(i for i, _ in up), tuple(w for _, w in up)
     return MeshHierarchy(topology, tuple(spirals), tuple(down), index, weight, vertices, triangles)
 
 
-def decimate(vertices: Doubles, triangles: IntArray, size: int) -> tuple[IntArray, IntArray]:
-    """[size] which vertices stay, ascending, and the triangles [F', 3] between them, in new numbers."""
-    mesh = _Collapser(vertices, triangles)
+def decimate(
+    vertices: Doubles, triangles: IntArray, size: int, importance: Doubles | None = None
+) -> tuple[IntArray, IntArray]:
+    """[size] which vertices stay, ascending, and the triangles [F', 3] between them, in new numbers.
+
+    importance: [V] > 0, how dear an error is at each vertex. Raises InputError when the mesh cannot shrink so far.
+    """
+    mesh = _Collapser(vertices, triangles, np.ones(len(vertices)) if importance is None else importance)
     mesh.run(size)
     picks = np.array(sorted(mesh.alive), dtype=np.int32)
     number = np.full(len(vertices), -1, dtype=np.int32)
@@ -54,7 +62,7 @@ def decimate(vertices: Doubles, triangles: IntArray, size: int) -> tuple[IntArra
 class _Collapser:
     """A triangle mesh whose vertices are merged into neighbours, cheapest first."""
 
-    def __init__(self, vertices: Doubles, triangles: IntArray) -> None:
+    def __init__(self, vertices: Doubles, triangles: IntArray, importance: Doubles) -> None:
         self.points = np.asarray(vertices, np.float64)
         self.faces = dict(enumerate(map(tuple, np.asarray(triangles).tolist())))
         self.around: list[set[int]] = [set() for _ in range(len(vertices))]
@@ -62,7 +70,8 @@ class _Collapser:
             for vertex in face:
                 self.around[vertex].add(number)
         self.alive = {vertex for vertex in range(len(vertices)) if self.around[vertex]}
-        self.quadrics = _quadrics(self.points, np.asarray(triangles))
+        self.importance = importance
+        self.quadrics = _quadrics(self.points, np.asarray(triangles)) * importance[:, None, None]
         self.version = [0] * len(vertices)
         self.queue: list[tuple[float, int, int, int, int]] = []
 
@@ -90,7 +99,7 @@ class _Collapser:
         place = np.append(self.points[kept], 1.0)
         edge = self.points[gone] - self.points[kept]
         quadric = self.quadrics[gone] + self.quadrics[kept]
-        return float(place @ quadric @ place + _AREA_SHARE * (edge @ edge) ** 2)
+        return float(place @ quadric @ place + _EDGE_SHARE * self.importance[gone] * (edge @ edge) ** 2)
 
     def _allowed(self, gone: int, kept: int) -> bool:
         """The surface stays a surface (link condition), keeps its parts, and no triangle turns over."""

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fantasyid_core.errors import CheckpointError, InputError
-from fantasyid_core.geometry.hierarchy import MeshHierarchy, load_hierarchy, save_hierarchy
+from fantasyid_core.geometry.decimate import build_hierarchy, decimate
+from fantasyid_core.geometry.head import HEAD_TOPOLOGY, load_head
+from fantasyid_core.geometry.hierarchy import MeshHierarchy, load_head_hierarchy, load_hierarchy, save_hierarchy
 from fantasyid_core.geometry.spirals import OneRings, build_spirals
 
 
@@ -127,3 +129,68 @@ def test_other_and_damaged_files_are_refused(hierarchy, tmp_path):
     save_file(tensors, path, metadata={"format": "fantasyid-mesh-hierarchy-1", "topology": "sheet"})
     with pytest.raises(CheckpointError, match="damaged"):
         load_hierarchy(path)
+
+
+def up_again(hierarchy: MeshHierarchy, vertices: np.ndarray) -> np.ndarray:
+    """Down to the coarsest level and back."""
+    for picks in hierarchy.down:
+        vertices = vertices[picks]
+    for index, weight in zip(hierarchy.up_index[::-1], hierarchy.up_weight[::-1], strict=True):
+        vertices = (vertices[index] * weight[..., None]).sum(axis=1)
+    return vertices
+
+
+def edge_counts(triangles: np.ndarray) -> np.ndarray:
+    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    return np.unique(np.sort(edges, axis=1), axis=0, return_counts=True)[1]
+
+
+def test_a_flat_sheet_shrinks_without_loss_and_keeps_its_corners():
+    vertices, triangles = grid(9, 9)
+    hierarchy = build_hierarchy(vertices, triangles, (40, 20), "sheet")
+    assert hierarchy.level_sizes == (81, 40, 20) and len(hierarchy.spirals) == 2
+    assert {0, 8, 72, 80} <= set(hierarchy.coarse_vertices.tolist())
+    np.testing.assert_allclose(up_again(hierarchy, vertices), vertices, atol=1e-5)
+
+
+def test_a_closed_mesh_stays_closed_and_keeps_its_parts():
+    trimesh = pytest.importorskip("trimesh")
+    ball = trimesh.creation.icosphere(3)
+    vertices = np.concatenate([ball.vertices, ball.vertices * 0.2 + [2, 0, 0]])
+    triangles = np.concatenate([ball.faces, ball.faces + len(ball.vertices)]).astype(np.int32)
+    picks, coarse = decimate(vertices, triangles, 120)
+    assert len(picks) == 120 and (edge_counts(coarse) == 2).all()
+    assert 4 <= (picks >= len(ball.vertices)).sum() < 60  # the small ball costs less, but does not vanish
+    far = trimesh.Trimesh(vertices[picks], coarse, process=False)
+    assert far.is_winding_consistent and far.volume > 0.8 * ball.volume
+
+
+def test_what_is_important_keeps_more_vertices():
+    rng = np.random.default_rng(0)
+    vertices, triangles = grid(15, 15)
+    vertices = vertices + rng.normal(size=vertices.shape).astype(np.float32) * 0.1
+    left = vertices[:, 0] < 7
+    plain, _ = decimate(vertices, triangles, 60)
+    dear, _ = decimate(vertices, triangles, 60, np.where(left, 100.0, 1.0))
+    assert left[dear].sum() > left[plain].sum() + 8
+
+
+def test_a_mesh_that_cannot_shrink_so_far_says_so():
+    vertices, triangles = grid(3, 3)
+    with pytest.raises(InputError, match="cannot be reduced"):
+        decimate(vertices, triangles, 1)
+
+
+def test_our_own_head_has_three_levels_of_its_own_vertices():
+    head, hierarchy = load_head(), load_head_hierarchy()
+    assert hierarchy.topology == head.topology == HEAD_TOPOLOGY
+    assert hierarchy.level_sizes == (len(head.base), round(len(head.base) / 4), round(len(head.base) / 16))
+    assert all((spirals[:, 0] == np.arange(len(spirals))).all() for spirals in hierarchy.spirals)
+    np.testing.assert_array_equal(
+        hierarchy.spirals[0], build_spirals(head.triangles, len(head.base), vertices=head.base)
+    )
+    assert np.abs(up_again(hierarchy, head.base) - head.base).max() < 0.02  # metres, of a head 0.26 high
+    landmarks = head.landmarks(head.base)
+    picks = head.base[hierarchy.coarse_vertices]
+    near = np.linalg.norm(picks[:, None] - landmarks, axis=2).min(axis=1) < 0.01
+    assert near.mean() > 0.45  # half of the coarse vertices are on the face
