@@ -54,6 +54,12 @@ class Row:
     status: Status
     detail: str
 
+    def lines(self, width: int) -> list[str]:
+        """The finding as printed, its name padded to ``width``, wrapped with a hanging indent."""
+        start = f"  {_SIGNS[self.status]} {self.name:<{width}}  "
+        text = textwrap.wrap(self.detail, WIDTH - len(start), break_on_hyphens=False, break_long_words=False) or [""]
+        return [start + text[0], *(" " * len(start) + line for line in text[1:])]
+
 
 @dataclass(frozen=True)
 class Report:
@@ -72,11 +78,8 @@ class Report:
         width = max(len(row.name) for row in self.rows)
         for section in dict.fromkeys(row.section for row in self.rows):
             lines += ["", section]
-            lines += [
-                f"  {_SIGNS[row.status]} {row.name:<{width}}  {row.detail}"
-                for row in self.rows
-                if row.section == section
-            ]
+            for row in self.rows:
+                lines += row.lines(width) if row.section == section else []
         legend = "✓ ready   · absent (see what it is for)   ! look at this   ✗ broken"
         return "\n".join([*lines[1:], "", legend])
 
