@@ -107,7 +107,7 @@ def shade(raster: Raster, points: FloatArray, triangles: IntArray, albedo: Float
     sky = 0.5 + 0.5 * normals[..., 1:2]
     light = _AMBIENT_GROUND + sky * (_AMBIENT_SKY - _AMBIENT_GROUND)
     light = light + KEY.diffuse(normals) + FILL.diffuse(normals) + RIM.diffuse(normals)
-    light *= _openness(raster, normals) * np.where(behind, 0.35, 1)
+    light *= _openness(raster, normals) * np.where(behind, 0.5, 1)
     gloss = 0.10 * KEY.gloss(normals, 28) + 0.05 * FILL.gloss(normals, 12)
     colour = (CLAY if albedo is None else albedo) * light + gloss * ~behind
     return _tone(colour)
@@ -202,7 +202,7 @@ def _background(side: int) -> FloatArray:
 
 def _tone(linear: FloatArray) -> FloatArray:
     """Linear light → sRGB 0..1, with a soft shoulder so that highlights keep their shape."""
-    return np.sqrt(linear / (1 + 0.18 * linear) * 1.08).clip(0, 1).astype(np.float32)
+    return np.sqrt(linear / (1 + 0.18 * linear) * 1.22).clip(0, 1).astype(np.float32)
 
 
 def _averaged(image: FloatArray, height: int, width: int) -> FloatArray:
