@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fantasyid_core.geometry.decimate import build_hierarchy
 from fantasyid_core.geometry.head import HeadModel, load_head
-from fantasyid_core.geometry.hierarchy import HEAD_HIERARCHY_FILE, MeshHierarchy, save_hierarchy
+from fantasyid_core.geometry.head_hierarchy import HEAD_HIERARCHY_FILE
+from fantasyid_core.geometry.hierarchy import MeshHierarchy, save_hierarchy
 from fantasyid_core.geometry.registration import small_parts
 from fantasyid_core.geometry.surface import Doubles
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from ..arrays import FloatArray, IntArray, checked_array
-from ..errors import CheckpointError, InputError, MissingFileError
+from ..errors import CheckpointError, InputError
 
 SPIRAL_LENGTH = 9  #: vertices of one spiral, the centre first (release: SpiralNet++ with 9)
-HEAD_HIERARCHY_FILE = Path(__file__).parent.parent / "assets" / "head_hierarchy.safetensors"
 _FORMAT = "fantasyid-mesh-hierarchy-1"
 
 
@@ -125,16 +123,6 @@ def load_hierarchy(path: Path) -> MeshHierarchy:
         return _from_tensors(metadata.get("topology", ""), tensors)
     except InputError as error:
         raise CheckpointError(f"{path.name} is damaged: {error}") from error
-
-
-@lru_cache(maxsize=1)
-def load_head_hierarchy() -> MeshHierarchy:
-    """The levels of our own licence-free head (made by tools/build_head_hierarchy.py; ships with the pack)."""
-    if not HEAD_HIERARCHY_FILE.is_file():
-        raise MissingFileError(
-            f"{HEAD_HIERARCHY_FILE.name} (250 kB, CC0) is missing from {HEAD_HIERARCHY_FILE.parent}; install again."
-        )
-    return load_hierarchy(HEAD_HIERARCHY_FILE)
 
 
 def _from_tensors(topology: str, tensors: dict[str, np.ndarray]) -> MeshHierarchy:

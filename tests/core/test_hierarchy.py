@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from fantasyid_core.errors import CheckpointError, InputError
 from fantasyid_core.geometry.decimate import build_hierarchy, decimate
 from fantasyid_core.geometry.head import HEAD_TOPOLOGY, load_head
-from fantasyid_core.geometry.hierarchy import MeshHierarchy, load_head_hierarchy, load_hierarchy, save_hierarchy
+from fantasyid_core.geometry.head_hierarchy import load_head_hierarchy
+from fantasyid_core.geometry.hierarchy import MeshHierarchy, load_hierarchy, save_hierarchy
 from fantasyid_core.geometry.spirals import OneRings, build_spirals
 
 
