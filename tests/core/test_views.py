@@ -11,9 +11,13 @@ import torch
 from view_faces import photographed
 
 from fantasyid_core.errors import InputError, NoFaceError
+from fantasyid_core.faces.align import TEMPLATE
 from fantasyid_core.faces.detect import choose_face, detect_faces
 from fantasyid_core.faces.detectors import make_detector
-from fantasyid_core.faces.face import Detection
+from fantasyid_core.faces.face import Detection, Face
+from fantasyid_core.faces.landmarks import detect_landmarks
+from fantasyid_core.faces.pose import keypoint_yaw
+from fantasyid_core.geometry.fit import fit_head
 from fantasyid_core.images import load_photograph
 from fantasyid_core.views.augment import DEFAULT_ANGLES, augment_views, views_from_images
 from fantasyid_core.views.makers import VIEW_MAKERS, ViewRequest, ViewWeights, stack_views
@@ -198,9 +202,25 @@ def test_the_sheet_shows_every_view_whatever_their_number() -> None:
     assert draw_view_sheet(views, tile=140, columns=1).shape[0] > 2 * sheet.shape[0]
 
 
-def test_the_astronauts_first_view_is_her_aligned_face() -> None:
+@pytest.fixture(scope="module")
+def astronaut() -> Face:
     photograph = load_photograph(Path(__file__).parents[2] / "fantasyid_core" / "assets" / "astronaut.png")
-    face = choose_face(detect_faces(photograph, make_detector()))
-    views = views_from_images([photograph], make_detector())
-    np.testing.assert_array_equal(views.crops[0], face.crop)
+    return choose_face(detect_faces(photograph, make_detector()))
+
+
+def test_the_astronauts_first_view_is_her_aligned_face(astronaut: Face) -> None:
+    views = views_from_images([astronaut.photograph], make_detector())
+    np.testing.assert_array_equal(views.crops[0], astronaut.crop)
     assert np.abs(views.poses[0]).max() < 12
+
+
+def test_a_detector_finds_the_turned_astronaut_where_every_crop_has_its_face(astronaut: Face) -> None:
+    geometry = fit_head(detect_landmarks(astronaut))
+    views = augment_views(astronaut, geometry)
+    for crop, pose in zip(views.crops[1:], views.poses[1:], strict=True):
+        (found,) = detect_faces(crop, make_detector())
+        assert found.score > 0.85
+        assert np.abs(found.keypoints - TEMPLATE).mean() < 20
+        if abs(pose[0]) > 15:
+            assert np.sign(keypoint_yaw(found.keypoints)) == np.sign(pose[0])
+            assert abs(keypoint_yaw(found.keypoints)) > 12
