@@ -138,29 +138,31 @@ class ModelConfig:
 RELEASE = ModelConfig()
 PAPER = replace(RELEASE, family="paper", injection=replace(RELEASE.injection, layer_block=True))
 
-
-def mini_config(vertex_net: VertexNetConfig) -> ModelConfig:
-    """The mini: 17 frames of 128×128 pixels (5×16×16 latents), for a CPU.
-
-    vertex_net: the 3D branch on the licence-free head's mesh; its reducer must end at width 256. The layer block F_l is
-    in: the mini is trained from scratch, by the paper, with no released weights to agree with.
-    """
-    return ModelConfig(
-        family="mini",
-        identity_width=256,
-        eva=EvaConfig(image_size=112, width=192, layers=4, heads=3, mlp_hidden=512, rope_reference_grid=8),
-        face_abstractor=FaceAbstractorConfig(width=192, hidden=64, blocks_per_stage=1, pooled_grid=4),
-        vertex_net=vertex_net,
-        injection=InjectionConfig(heads=4, head_dim=64, layer_block=True),
-        transformer=TransformerConfig(
-            heads=5,
-            layers=8,
-            time_embed_dim=64,
-            text_embed_dim=128,
-            text_length=32,
-            sample_height=16,
-            sample_width=16,
-            sample_frames=17,
-            learned_positions=False,
-        ),
-    )
+#: 17 frames of 128×128 pixels (5×16×16 latents), for a CPU, on the mesh of the licence-free head. F_l is in: the mini is
+#: trained from scratch, by the paper, with no released weights to agree with.
+MINI = ModelConfig(
+    family="mini",
+    identity_width=256,
+    eva=EvaConfig(image_size=112, width=192, layers=4, heads=3, mlp_hidden=512, rope_reference_grid=8),
+    face_abstractor=FaceAbstractorConfig(width=192, hidden=64, blocks_per_stage=1, pooled_grid=4),
+    vertex_net=VertexNetConfig(
+        topology="makehuman-head-3202",
+        level_sizes=(3202, 800, 200),
+        width=64,
+        layers=3,
+        mlp_hidden=128,
+        reducer_widths=(64, 96, 160, 256),
+    ),
+    injection=InjectionConfig(heads=4, head_dim=64, layer_block=True),
+    transformer=TransformerConfig(
+        heads=5,
+        layers=8,
+        time_embed_dim=64,
+        text_embed_dim=128,
+        text_length=32,
+        sample_height=16,
+        sample_width=16,
+        sample_frames=17,
+        learned_positions=False,
+    ),
+)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from .config import MINI as MINI_CONFIG
 from .config import ModelConfig
 from .errors import InputError, MissingFileError
 
@@ -69,23 +70,21 @@ def load_model(
 
 
 def _mini(dtype: torch.dtype, device: torch.device | str) -> FantasyIDModel:
-    from .config import mini_config
     from .geometry.head_hierarchy import load_head_hierarchy
     from .identity.encoder import IdentityEncoder
     from .identity.initialise import initialise_
     from .video.mini import mini_text_encoder, mini_transformer, mini_vae
     from .video.schedule import NOISE_SCHEDULE
 
-    config = mini_config()
-    encoder = IdentityEncoder(config, load_head_hierarchy())
+    encoder = IdentityEncoder(MINI_CONFIG, load_head_hierarchy())
     initialise_(encoder, seed=0)
-    text = mini_text_encoder(config)
-    modules: list[torch.nn.Module] = [encoder, mini_transformer(config), mini_vae(), text.encoder]
+    text = mini_text_encoder(MINI_CONFIG)
+    modules: list[torch.nn.Module] = [encoder, mini_transformer(MINI_CONFIG), mini_vae(), text.encoder]
     for module in modules:
         module.requires_grad_(False).eval().to(device, dtype)
     encoder.vertex_spiral_net.keep_float32()
     _, transformer, vae, _ = modules
-    return FantasyIDModel(config, encoder, transformer, vae, text, encoder.model_id, NOISE_SCHEDULE, MINI_NOTICE)
+    return FantasyIDModel(MINI_CONFIG, encoder, transformer, vae, text, encoder.model_id, NOISE_SCHEDULE, MINI_NOTICE)
 
 
 def _from_checkpoint(

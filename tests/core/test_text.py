@@ -6,7 +6,7 @@ import pytest
 import torch
 from video_models import noise
 
-from fantasyid_core.config import VertexNetConfig, mini_config
+from fantasyid_core.config import MINI
 from fantasyid_core.errors import InputError
 from fantasyid_core.video.mini import mini_text_encoder
 from fantasyid_core.video.text import WordHashTokenizer, encode_text, fit_conditioning, fixed_length_tokens
@@ -17,7 +17,7 @@ PROMPT = "A woman turns her head, smiles, and looks into the rain."
 
 @pytest.fixture(scope="module")
 def text():
-    return mini_text_encoder(mini_config(VertexNetConfig(reducer_widths=(64, 128, 256, 256))))
+    return mini_text_encoder(MINI)
 
 
 @torch.no_grad()
