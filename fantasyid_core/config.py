@@ -138,8 +138,8 @@ class ModelConfig:
 RELEASE = ModelConfig()
 PAPER = replace(RELEASE, family="paper", injection=replace(RELEASE.injection, layer_block=True))
 
-#: 17 frames of 128×128 pixels (5×16×16 latents), for a CPU, on the mesh of the licence-free head. F_l is in: the mini is
-#: trained from scratch, by the paper, with no released weights to agree with.
+#: 17 frames of 128×128 pixels (5×16×16 latents), for a CPU, on the mesh of the licence-free head. F_l is in: the mini
+#: is trained from scratch, by the paper, with no released weights to agree with.
 MINI = ModelConfig(
     family="mini",
     identity_width=256,

@@ -13,6 +13,7 @@ from .errors import MissingFileError
 from .faces.detect import chosen_index, detect_faces, with_mask
 from .faces.detectors import make_detector
 from .faces.face import Face
+from .geometry.adapt import in_topology
 from .geometry.extractors import make_extractor
 from .geometry.geometry import FaceGeometry
 from .identity.fuse import fuse_features
@@ -27,7 +28,7 @@ from .views.augment import augment_views
 from .views.views import FaceViews
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKLCogVideoX
+    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
 
     from .model import FantasyIDModel
     from .video.text import TextEncoder
@@ -93,7 +94,7 @@ def generate(
     views = augment_views(face, geometry, progress=progress("views"))
     identity = fuse_features(
         views,
-        geometry,
+        in_topology(geometry, model.config.vertex_net.topology, model.folders),
         model.identity_encoder,
         combine=options.combine,
         input_path=options.input_path,

@@ -14,7 +14,7 @@ from .config import ModelConfig
 from .errors import InputError, MissingFileError
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKLCogVideoX
+    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
 
     from .identity.encoder import IdentityEncoder
     from .video.text import TextEncoder
@@ -36,8 +36,9 @@ class FantasyIDModel:
     """One loaded model, frozen and in eval mode.
 
     model_id: ``<family>-<fingerprint of the identity encoder>``; identities carry it. noise_schedule: the checkpoint's
-    scheduler_config.json. notice: what the user must know about these weights, in plain words, or "". vae and text are
-    None when the checkpoint's folder has none; then others, loaded elsewhere, take their place.
+    scheduler_config.json. folders: where files that belong to it are looked for. notice: what the user must know about
+    these weights, in plain words, or "". vae and text are None when the checkpoint's folder has none; then others,
+    loaded elsewhere, take their place.
     """
 
     config: ModelConfig
@@ -47,6 +48,7 @@ class FantasyIDModel:
     text: TextEncoder | None
     model_id: str
     noise_schedule: Mapping[str, Any]
+    folders: tuple[Path, ...] = ()
     notice: str = ""
 
 
@@ -78,13 +80,16 @@ def _mini(dtype: torch.dtype, device: torch.device | str) -> FantasyIDModel:
 
     encoder = IdentityEncoder(MINI_CONFIG, load_head_hierarchy())
     initialise_(encoder, seed=0)
-    text = mini_text_encoder(MINI_CONFIG)
-    modules: list[torch.nn.Module] = [encoder, mini_transformer(MINI_CONFIG), mini_vae(), text.encoder]
+    transformer, vae, text = mini_transformer(MINI_CONFIG), mini_vae(), mini_text_encoder(MINI_CONFIG)
+    modules: tuple[torch.nn.Module, ...] = (encoder, transformer, vae, text.encoder)
     for module in modules:
-        module.requires_grad_(False).eval().to(device, dtype)
+        module.requires_grad_(False).eval().to(device)
+        if dtype != torch.float32:
+            module.to(dtype)
     encoder.vertex_spiral_net.keep_float32()
-    _, transformer, vae, _ = modules
-    return FantasyIDModel(MINI_CONFIG, encoder, transformer, vae, text, encoder.model_id, NOISE_SCHEDULE, MINI_NOTICE)
+    return FantasyIDModel(
+        MINI_CONFIG, encoder, transformer, vae, text, encoder.model_id, NOISE_SCHEDULE, notice=MINI_NOTICE
+    )
 
 
 def _from_checkpoint(
@@ -101,9 +106,17 @@ def _from_checkpoint(
     vae = _or_notice(lambda: load_vae(opened, dtype, device), notices)
     text = _or_notice(lambda: _load_text(opened, dtype, device), notices)
     encoder = load_identity_encoder(opened, hierarchy, dtype=dtype, device=device)
-    transformer = load_transformer(opened, dtype, device)
-    schedule = _noise_schedule(opened.official_folder)
-    return FantasyIDModel(opened.config, encoder, transformer, vae, text, encoder.model_id, schedule, " ".join(notices))
+    return FantasyIDModel(
+        config=opened.config,
+        identity_encoder=encoder,
+        transformer=load_transformer(opened, dtype, device),
+        vae=vae,
+        text=text,
+        model_id=encoder.model_id,
+        noise_schedule=_noise_schedule(opened.official_folder),
+        folders=tuple(folders),
+        notice=" ".join(notices),
+    )
 
 
 def _or_notice(load: Callable[[], T], notices: list[str]) -> T | None:

@@ -17,7 +17,7 @@ from .memory import on_device, vae_device, video_device
 from .preview import latent_preview
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKLCogVideoX
+    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
 
     from ..fantasyid_core.identity.identity import Identity
     from ..fantasyid_core.model import FantasyIDModel

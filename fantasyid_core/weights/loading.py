@@ -29,7 +29,7 @@ from .layout import official_eva_layout, official_layout
 from .streaming import TensorReader
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKLCogVideoX
+    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
 
     from ..identity.encoder import IdentityEncoder
     from ..video.transformer import LayerAdaptiveTransformer3DModel
@@ -229,7 +229,7 @@ def _empty_encoder(config: ModelConfig, hierarchy: MeshHierarchy | None) -> Iden
 
 
 def _empty_vae(config: Mapping[str, Any]) -> Any:  # AutoencoderKLCogVideoX, which has no types to speak of
-    from diffusers import AutoencoderKLCogVideoX
+    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
 
     if config.get("_class_name", "AutoencoderKLCogVideoX") != "AutoencoderKLCogVideoX":
         raise CheckpointError(
