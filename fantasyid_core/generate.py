@@ -13,7 +13,7 @@ from .errors import MissingFileError
 from .faces.detect import chosen_index, detect_faces, with_mask
 from .faces.detectors import make_detector
 from .faces.face import Face
-from .geometry.adapt import in_topology
+from .geometry.adapt import for_model
 from .geometry.extractors import make_extractor
 from .geometry.geometry import FaceGeometry
 from .identity.fuse import fuse_features
@@ -90,11 +90,11 @@ def generate(
     faces = detect_faces(photograph, make_detector(options.detector), as_released=options.input_path == "as released")
     chosen = chosen_index(faces, options.choose)
     face = with_mask(faces[chosen])
-    geometry = make_extractor(options.extractor).extract(face)
+    geometry = make_extractor(options.extractor, model.folders, options.input_path).extract(face)
     views = augment_views(face, geometry, progress=progress("views"))
     identity = fuse_features(
         views,
-        in_topology(geometry, model.config.vertex_net.topology, model.folders),
+        for_model(geometry, model.config.vertex_net.topology, options.input_path, model.folders),
         model.identity_encoder,
         combine=options.combine,
         input_path=options.input_path,
