@@ -1,0 +1,103 @@
+"""The whole way without ComfyUI: one photograph and a prompt in, a folder of results out."""
+
+import av
+import numpy as np
+import pytest
+
+from fantasyid_core.cli import EXAMPLE, main
+from fantasyid_core.errors import InputError, MissingFileError
+from fantasyid_core.generate import GenerateOptions, generate
+from fantasyid_core.images import load_photograph, save_image
+from fantasyid_core.model import load_model
+
+SMALL = {"steps": 1, "frames": 9, "height": 64, "width": 96}
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return load_model("mini")
+
+
+@pytest.fixture(scope="module")
+def made(mini):
+    return generate(load_photograph(EXAMPLE), mini, GenerateOptions("she smiles", **SMALL))
+
+
+def test_every_stage_leaves_something_of_the_astronaut(made, mini):
+    assert made.face.score > 0.8
+    assert made.geometry.pose is not None and abs(made.geometry.pose.yaw_pitch_roll[0]) < 10
+    assert made.views.sources[0].startswith("photograph") and len(made.views.crops) > 1
+    assert made.identity.tokens.shape == (mini.config.identity_tokens, mini.config.identity_width)
+    assert made.frames.shape == (9, 64, 96, 3)
+    assert np.ptp(made.frames) > 0
+
+
+def test_the_same_seed_gives_the_same_video_and_another_seed_another(made, mini):
+    photograph = load_photograph(EXAMPLE)
+    again = generate(photograph, mini, GenerateOptions("she smiles", **SMALL))
+    other = generate(photograph, mini, GenerateOptions("she smiles", seed=1, **SMALL))
+    assert np.array_equal(again.frames, made.frames)
+    assert not np.allclose(other.frames, made.frames, atol=0.01)
+
+
+def test_the_identity_reaches_the_video(made, mini):
+    without = generate(load_photograph(EXAMPLE), mini, GenerateOptions("she smiles", strength=0.0, **SMALL))
+    assert not np.array_equal(without.frames, made.frames)
+
+
+def test_the_recommended_identity_does_not_know_the_expression(made, mini):
+    released = generate(
+        load_photograph(EXAMPLE), mini, GenerateOptions("she smiles", input_path="as released", **SMALL)
+    )
+    faces_2d = mini.config.face_abstractor.tokens
+    assert made.identity.reference_fit == "letterbox" and released.identity.reference_fit == "stretch"
+    assert not np.array_equal(released.identity.tokens[faces_2d:], made.identity.tokens[faces_2d:])
+
+
+def test_a_size_the_model_cannot_make_is_refused_before_anything_runs(mini):
+    stages = []
+    with pytest.raises(InputError, match="nearest|take"):
+        generate(np.zeros((64, 64, 3), np.float32), mini, GenerateOptions("", frames=10), stages.append)
+    assert stages == []
+
+
+def test_the_command_writes_a_video_with_the_asked_frames(tmp_path, capsys):
+    out = tmp_path / "clip.mp4"
+    arguments = ["--prompt", "she smiles", "--out", str(out), "--steps", "1", "--frames", "9", "--size", "96x64"]
+    assert main(["generate", "--reference", str(EXAMPLE), *arguments]) == 0
+    with av.open(str(out)) as video:
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert len(frames) == 9 and frames[0].shape == (64, 96, 3)
+    assert "untrained" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--out", "clip.avi"], "must end in .mp4 or .webp"),
+        (["--out", "no/such/folder/clip.mp4"], "does not exist"),
+        (["--out", "clip.mp4", "--reference", "nobody.jpg"], "nobody.jpg"),
+        (["--out", "clip.mp4", "--model", "no/such/model"], "no/such/model"),
+        (["--out", "clip.mp4", "--frames", "16"], "17"),
+        (["--out", "clip.mp4", "--size", "100x100"], "96×96"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_no_file(arguments, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["generate", "--reference", str(EXAMPLE), "--prompt", "x", *arguments]) == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("fantasyid: ") and sentence in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_without_a_face_says_what_was_tried(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_image(tmp_path / "wall.png", np.full((200, 300, 3), 0.5, np.float32))
+    assert main(["generate", "--reference", "wall.png", "--prompt", "x", "--out", "clip.mp4"]) == 1
+    assert "no face" in capsys.readouterr().err.lower()
+    assert [path.name for path in tmp_path.iterdir()] == ["wall.png"]
+
+
+def test_flame_geometry_without_its_files_says_where_to_get_them(mini):
+    with pytest.raises(MissingFileError, match="generic_model.pkl"):
+        generate(load_photograph(EXAMPLE), mini, GenerateOptions("x", extractor="flame-deca", **SMALL))
