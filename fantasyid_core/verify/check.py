@@ -112,7 +112,7 @@ def compare(file: str, key: str, ours: Array | None, golden: Array, note: str = 
     difference = np.abs(ours64 - golden64)
     worst = float(difference.max(initial=0.0))
     relative = float(np.linalg.norm(difference)) / max(float(np.linalg.norm(golden64)), 1e-30)
-    good = bool(np.isfinite(ours64).all()) and _within(difference, relative, tolerance)
+    good = bool(np.isfinite(difference).all()) and _within(difference, relative, tolerance)
     return Check(file, key, "pass" if good else "FAIL", worst, relative, tolerance, note)
 
 

@@ -37,7 +37,7 @@ def transformer_numbers(nets: IdentityNets, wanted: Collection[str]) -> Numbers:
     if runs & {"base", "batch2"}:
         yield from _two_layers(nets, wanted, runs)
     if "learned" in runs:
-        yield from _learned(nets)
+        yield from _learned(nets, wanted)
     if "interval2" in runs:
         model = golden_transformer(golden_config(layers=4, interval=2))
         yield from traced("interval2", model, nets.tokens(torch.float32))
@@ -59,12 +59,13 @@ def _two_layers(nets: IdentityNets, wanted: Collection[str], runs: Collection[st
             yield f"{key}_bfloat16", tensor
 
 
-def _learned(nets: IdentityNets) -> Numbers:
+def _learned(nets: IdentityNets, wanted: Collection[str]) -> Numbers:
     """Learned positions: at their own size, and at two frames, where the sinusoidal table takes over."""
     model = golden_transformer(golden_config(learned=True))
     tokens = nets.tokens(torch.float32)
     yield from traced("learned", model, tokens)
-    yield "learned.output_without_identity", velocity(model, None)
+    if "learned.output_without_identity" in wanted:
+        yield "learned.output_without_identity", velocity(model, None)
     for key, tensor in traced("learned", model, tokens, suffix=".f2", frames=2):
         yield f"{key}_2frames", tensor
     table = model.patch_embed._get_positional_embeddings(8, 12, 5)  # 5 frames = 2 latent frames
