@@ -13,6 +13,7 @@ from .arrays import FloatArray
 PAGE_WIDTH = 1600
 MARGIN = 40
 GAP = 16
+TOKEN_PICTURE = (PAGE_WIDTH - 2 * MARGIN, 200)  #: width, height
 BACKGROUND = (22, 24, 29)
 INK = (236, 238, 242)
 FAINT = (150, 156, 168)
@@ -47,7 +48,7 @@ def draw_contact_sheet(heading: str, sections: Sequence[Section], footer: str = 
     return np.asarray(page, dtype=np.float32) / 255.0
 
 
-def token_picture(tokens: FloatArray, height: int = 320) -> FloatArray:
+def token_picture(tokens: FloatArray) -> FloatArray:
     """Identity tokens [T, C] as a heat map: one column per token, its channels averaged into 64 rows."""
     rows = min(64, tokens.shape[1])
     channels = tokens.shape[1] // rows * rows
@@ -57,8 +58,7 @@ def token_picture(tokens: FloatArray, height: int = 320) -> FloatArray:
     warm, cold, zero = np.array([1.0, 0.62, 0.25]), np.array([0.28, 0.6, 1.0]), np.array([0.1, 0.11, 0.13])
     colours = zero + np.maximum(level, 0) * (warm - zero) + np.maximum(-level, 0) * (cold - zero)
     picture = Image.fromarray((np.clip(colours, 0, 1) * 255).astype(np.uint8))
-    width = max(height, round(height * len(tokens) / rows))
-    return np.asarray(picture.resize((width, height), Image.Resampling.NEAREST), dtype=np.float32) / 255.0
+    return np.asarray(picture.resize(TOKEN_PICTURE, Image.Resampling.NEAREST), dtype=np.float32) / 255.0
 
 
 def _section_picture(section: Section) -> Image.Image:

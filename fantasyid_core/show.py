@@ -37,7 +37,7 @@ def save_generation(made: Generation, folder: Path, prompt: str, notice: str, fp
         "1_crop.png": made.face.crop,
         "2_geometry.png": render_mesh(made.geometry, 768),
         "2_overlay.png": overlay_mesh(made.face.photograph, made.geometry),
-        "3_views.png": draw_view_sheet(made.views),
+        "3_views.png": draw_view_sheet(made.views, columns=min(5, len(made.views.crops))),
     }
     sheet = draw_generation(made, pictures, prompt, notice)
     return [
@@ -60,7 +60,7 @@ def draw_generation(made: Generation, pictures: dict[str, FloatArray], prompt: s
     sections = [
         Section(
             "1 · Faces",
-            f"{len(made.faces)} found, score {made.face.score:.2f}; the chosen one aligned to 512×512",
+            f"{len(made.faces)} found, score {made.face.score:.2f}; the chosen one aligned to 512 by 512 pixels",
             [pictures["1_faces.png"], pictures["1_crop.png"]],
         ),
         Section(
@@ -68,12 +68,12 @@ def draw_generation(made: Generation, pictures: dict[str, FloatArray], prompt: s
             f"{made.geometry.source}; head pose yaw {yaw:+.0f}°, pitch {pitch:+.0f}°, roll {roll:+.0f}°",
             [pictures["2_overlay.png"], pictures["2_geometry.png"], *side_views],
         ),
-        Section("3 · Views", f"{len(made.views.crops)} views of the same face", [pictures["3_views.png"]], height=420),
+        Section("3 · Views", f"{len(made.views.crops)} views of the same face", [pictures["3_views.png"]], height=460),
         Section(
             "4 · Identity",
-            f"{tokens} tokens × {width}, one column each: 2D tokens first, then 3D ({made.identity.model})",
-            [token_picture(made.identity.tokens.numpy(), 240)],
-            height=240,
+            f"{tokens} tokens of width {width}, one column each: 2D tokens first, then 3D ({made.identity.model})",
+            [token_picture(made.identity.tokens.numpy())],
+            height=200,
         ),
         Section("5 · Video", f"“{prompt}”", list(frames), height=190),
     ]

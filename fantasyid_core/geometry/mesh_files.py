@@ -57,12 +57,10 @@ def save_mesh(path: Path | str, geometry: FaceGeometry, colours: FloatArray | No
     path = Path(path)
     if path.suffix.lower() not in WRITABLE:
         raise InputError(f"A mesh is written as {', '.join(WRITABLE)}, so the name cannot end in '{path.suffix}'.")
-    mesh = trimesh.Trimesh(np.array(geometry.vertices), np.array(geometry.triangles), process=False)
-    if colours is not None:
-        mesh.visual.vertex_colors = (np.clip(colours, 0, 1) * 255).round().astype(np.uint8)
-    content = mesh.export(file_type=path.suffix.lower()[1:])
-    with beside(path) as unfinished:
-        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+    rgb = None if colours is None else (np.clip(colours, 0, 1) * 255).round().astype(np.uint8)
+    mesh = trimesh.Trimesh(np.array(geometry.vertices), np.array(geometry.triangles), vertex_colors=rgb, process=False)
+    with beside(path) as unfinished, unfinished.open("wb") as file:
+        mesh.export(file, file_type=path.suffix.lower()[1:])
     return path
 
 
