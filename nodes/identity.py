@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from ..fantasyid_core.errors import InputError
+from ..fantasyid_core.geometry.adapt import for_model
 from ..fantasyid_core.identity.branches import BRANCHES, checked_branches
 from ..fantasyid_core.identity.fuse import fuse_features
 from ..fantasyid_core.identity.fusions import FUSIONS
@@ -57,15 +58,16 @@ class FuseFeatures(io.ComfyNode):
                     "branches",
                     options=list(BRANCHES),
                     default="2D + 3D",
-                    tooltip="Which features to use. '2D only' needs no fitting mesh; '3D only' keeps the shape of the "
+                    tooltip="Which features to use. '2D only' needs no fitting mesh; '3D only' keeps the shape of "
                     "face and leaves its look to the prompt.",
                 ),
                 io.Combo.Input(
                     "input_path",
                     options=list(INPUT_PATHS),
                     default=INPUT_PATHS[0],
-                    tooltip="How the reference crop is placed in the video's first frame: 'recommended' keeps its "
-                    "shape (letterboxed), 'as released' stretches it to the frame as the authors' script does.",
+                    tooltip="'recommended' gives the 3D branch the face without its expression and keeps the shape of "
+                    "the reference crop (letterboxed); 'as released' keeps the expression and stretches the crop to "
+                    "the video's frame, as the authors' script does.",
                 ),
             ],
             outputs=[
@@ -86,13 +88,14 @@ class FuseFeatures(io.ComfyNode):
     ) -> io.NodeOutput:
         """Encode and fuse on the device that ComfyUI gives."""
         on_device(model.identity_encoder, video_device())
+        topology, path = model.config.vertex_net.topology, checked_input_path(input_path)
         identity = fuse_features(
             views,
-            geometry,
+            for_model(geometry, topology, path, model.folders),
             model.identity_encoder,
             combine=combine,
             branches=checked_branches(branches),
-            input_path=checked_input_path(input_path),
+            input_path=path,
             progress=node_progress(len(views.crops) + 1),
         )
         return io.NodeOutput(identity, image_from_picture(identity.reference))

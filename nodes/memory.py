@@ -60,7 +60,14 @@ def on_device(module: torch.nn.Module, device: Device, memory: int = 0) -> torch
     # kept on the module itself, so that both are forgotten together
     patcher = getattr(module, _PATCHER, None)
     if patcher is None:
-        patcher = Patcher(Managed(adopt_layers(module)), load_device=device.load, offload_device=device.rest)
+        shell = _shell_of(adopt_layers(module))
+        patcher = Patcher(shell, load_device=device.load, offload_device=device.rest)
         setattr(module, _PATCHER, patcher)
     management.load_models_gpu([patcher], memory_required=memory)
     return device.load
+
+
+def _shell_of(module: torch.nn.Module) -> Managed:
+    """``module`` in a shell with its own class's name, which ComfyUI prints when it loads it."""
+    shell: type[Managed] = type(type(module).__name__, (Managed,), {})
+    return shell(module)

@@ -19,8 +19,8 @@ from workflow_format import Group, Node, build_workflow
 WORKFLOWS = ROOT / "workflows"
 PROMPT = "A woman in an orange space suit smiles and slowly turns her head to the left, bright studio light"
 BLUE, GREEN, VIOLET, AMBER, RED, GREY = "#3f789e", "#3f7a5a", "#6a5a9e", "#9a7a3a", "#9e4f4f", "#555b66"
-TOP = 0  #: y of the first row of nodes
-HEAD = 50  #: what a group's title takes above its nodes
+TOP, BOTTOM = 0, 1100  #: y of the first row of nodes, and of the groups' lower edge
+HEAD = 90  #: what a group's title takes above its nodes
 X = {"input": 0, "faces": 400, "geometry": 800, "views": 1200, "identity": 1640, "video": 2040, "file": 2440}
 
 NOTE = """## {title}
@@ -56,20 +56,20 @@ def _input_nodes(name: str) -> dict[str, Node]:
     x = X["input"]
     model = ("model", "model")
     return {
-        "note": Node("MarkdownNote", (x, -330), (720, 260), note, "Read me", GREY),
-        "photo": Node("LoadImage", (x, TOP), (340, 340), {"image": "fantasyid_astronaut.png"}, "Your photograph"),
-        "model": Node("FantasyIDLoadModel", (x, 400), (340, 130), {}),
-        "positive": Node("FantasyIDTextEncode", (x, 590), (340, 190), {"model": model, "text": PROMPT}, "What happens"),
-        "negative": Node("FantasyIDTextEncode", (x, 840), (340, 130), {"model": model}, "What must not happen"),
+        "note": Node("MarkdownNote", (x, -330), (1140, 190), note, "Read me", GREY),
+        "photo": Node("LoadImage", (x, TOP), (340, 430), {"image": "fantasyid_astronaut.png"}, "Your photograph"),
+        "model": Node("FantasyIDLoadModel", (x, 490), (340, 190), {}),
+        "positive": Node("FantasyIDTextEncode", (x, 740), (340, 170), {"model": model, "text": PROMPT}, "What happens"),
+        "negative": Node("FantasyIDTextEncode", (x, 970), (340, 110), {"model": model}, "What must not happen"),
     }
 
 
 def _face_nodes() -> dict[str, Node]:
     x = X["faces"]
     return {
-        "faces": Node("FantasyIDDetectFaces", (x, TOP), (340, 300), {"image": ("photo", "IMAGE")}),
-        "found": Node("PreviewImage", (x, 360), (340, 300), {"images": ("faces", "preview")}, "Faces, numbered"),
-        "crop": Node("PreviewImage", (x, 710), (340, 300), {"images": ("faces", "crop")}, "The aligned crop"),
+        "faces": Node("FantasyIDDetectFaces", (x, TOP), (340, 310), {"image": ("photo", "IMAGE")}),
+        "found": Node("PreviewImage", (x, 370), (340, 330), {"images": ("faces", "preview")}, "Faces, numbered"),
+        "crop": Node("PreviewImage", (x, 750), (340, 330), {"images": ("faces", "crop")}, "The aligned crop"),
     }
 
 
@@ -92,9 +92,9 @@ def _mesh_pictures(output: str) -> dict[str, Node]:
     title = "The mesh on the photograph"
     saved = {"geometry": ("geometry", "geometry")}
     return {
-        "overlay": Node("PreviewImage", (x, 200), (340, 290), {"images": ("geometry", output)}, title),
-        "mesh": Node("FantasyIDSaveMesh", (x, 550), (340, 110), saved),
-        "turn": Node("Preview3D", (x, 710), (340, 300), {"model_file": ("mesh", "path")}, "Turn it with the mouse"),
+        "overlay": Node("PreviewImage", (x, 190), (340, 300), {"images": ("geometry", output)}, title),
+        "mesh": Node("FantasyIDSaveMesh", (x, 550), (340, 140), saved),
+        "turn": Node("Preview3D", (x, 740), (340, 340), {"model_file": ("mesh", "path")}, "Turn it with the mouse"),
     }
 
 
@@ -102,8 +102,8 @@ def _view_nodes(**inputs: Any) -> dict[str, Node]:
     x = X["views"]
     face = {"face": ("faces", "face"), "geometry": ("geometry", "geometry")}
     return {
-        "views": Node("FantasyIDAugmentViews", (x, TOP), (380, 380), face | inputs),
-        "sheet": Node("PreviewImage", (x, 440), (380, 570), {"images": ("views", "sheet")}, "All views"),
+        "views": Node("FantasyIDAugmentViews", (x, TOP), (380, 370), face | inputs),
+        "sheet": Node("PreviewImage", (x, 430), (380, 650), {"images": ("views", "sheet")}, "All views"),
     }
 
 
@@ -113,9 +113,9 @@ def _identity_nodes(combine: str) -> dict[str, Node]:
     fused = {"model": model, "views": views, "geometry": geometry, "combine": combine}
     return {
         "identity": Node("FantasyIDFuseFeatures", (x, TOP), (340, 200), fused),
-        "kept": Node("FantasyIDSaveIdentity", (x, 260), (340, 90), {"identity": ("identity", "identity")}),
+        "kept": Node("FantasyIDSaveIdentity", (x, 260), (340, 140), {"identity": ("identity", "identity")}),
         "reference": Node(
-            "PreviewImage", (x, 410), (340, 300), {"images": ("identity", "reference")}, "The reference crop"
+            "PreviewImage", (x, 460), (340, 340), {"images": ("identity", "reference")}, "The reference crop"
         ),
     }
 
@@ -130,8 +130,8 @@ def _video_nodes() -> dict[str, Node]:
     }
     decoded = {"model": model, "latent": ("sampler", "latent")}
     return {
-        "sampler": Node("FantasyIDSampler", (x, TOP), (340, 400), sampled),
-        "frames": Node("FantasyIDDecode", (x, 760), (340, 110), decoded),
+        "sampler": Node("FantasyIDSampler", (x, TOP), (340, 640), sampled),
+        "frames": Node("FantasyIDDecode", (x, 700), (340, 110), decoded),
         "video": Node(
             "CreateVideo", (X["file"], TOP), (360, 110), {"images": ("frames", "images"), "fps": ("frames", "fps")}
         ),
@@ -145,7 +145,7 @@ def _video_nodes() -> dict[str, Node]:
 
 
 def _groups() -> list[Group]:
-    bottom = 1030
+    bottom = BOTTOM
     return [
         Group("Your photograph, your prompt", _box("input", 340, bottom), GREY),
         Group("1 · Find the face", _box("faces", 340, bottom), BLUE),
@@ -172,10 +172,10 @@ def _mesh_file() -> dict[str, Node]:
 
 def _more_photographs() -> dict[str, Node]:
     nodes = _input_nodes("five_stages_more_photographs") | _face_nodes() | _geometry_nodes()
-    x, y = X["input"], 1080
+    x, y = X["input"], BOTTOM + HEAD + 20
     nodes |= {
-        "photo2": Node("LoadImage", (x, y), (340, 320), {"image": "fantasyid_astronaut_close.jpg"}, "A second one"),
-        "photo3": Node("LoadImage", (x + 400, y), (340, 320), {"image": "fantasyid_astronaut_warm.jpg"}, "A third one"),
+        "photo2": Node("LoadImage", (x, y), (340, 360), {"image": "fantasyid_astronaut_close.jpg"}, "A second one"),
+        "photo3": Node("LoadImage", (x + 400, y), (340, 360), {"image": "fantasyid_astronaut_warm.jpg"}, "A third one"),
         "batch": Node(
             "ImageBatch", (x + 800, y), (340, 60), {"image1": ("photo2", "IMAGE"), "image2": ("photo3", "IMAGE")}
         ),
@@ -195,7 +195,7 @@ def build(name: str, definitions: Mapping[str, Any]) -> dict[str, Any]:
     """The workflow of that name."""
     groups = _groups()
     if name == "five_stages_more_photographs":
-        groups.append(Group("Further photographs of the same person", (-20, 1030, 1180, 390), GREY))
+        groups.append(Group("Further photographs of the same person", (-20, BOTTOM + 20, 1180, HEAD + 380), GREY))
     return build_workflow(name, WORKFLOW_NODES[name](), groups, definitions)
 
 

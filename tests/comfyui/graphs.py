@@ -54,7 +54,7 @@ def text_to_video(**settings):
 
 def geometry(**settings):
     """Face → mesh → file."""
-    defaults = {"extractor": "parametric head"}
+    defaults = {"extractor": "parametric head", "input_path": "recommended"}
     return {
         "geometry": node("FantasyIDExtractGeometry", face=["faces", 0], **(defaults | settings)),
         "mesh": node("FantasyIDSaveMesh", geometry=["geometry", 0], filename_prefix="test/head", format="glb"),
@@ -65,11 +65,12 @@ def geometry(**settings):
 def five_stages(**settings):
     """The whole way."""
     views = {"face": ["faces", 0], "geometry": ["geometry", 0], "yaw_angles": "-30, 30", "pitch_angles": ""}
+    weights = {"rendered_weight": 0.5, "mirrored_weight": 0.25, "photograph_weight": 1.0, "light_seed": 0}
     fused = {"model": ["model", 0], "views": ["views", 0], "geometry": ["geometry", 0]}
     return {
         **detection(),
         **geometry(),
-        "views": node("FantasyIDAugmentViews", **views, mirror=True, photometric=0.2),
+        "views": node("FantasyIDAugmentViews", **views, mirror=True, photometric=0.2, **weights),
         "identity": node(
             "FantasyIDFuseFeatures", **fused, combine="mean", branches="2D + 3D", input_path="recommended"
         ),

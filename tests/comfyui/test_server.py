@@ -55,7 +55,7 @@ def test_a_preview_picture_comes_with_every_step(generation):
     _, run = generation
     assert len(run.previews) >= STEPS
     picture = Image.open(io.BytesIO(run.previews[-1][8:]))
-    assert picture.format == "JPEG" and picture.size == (128, 128)
+    assert picture.format == "JPEG" and max(picture.size) <= 512 and np.asarray(picture).std() > 5
 
 
 def test_each_stage_shows_its_picture(generation):
