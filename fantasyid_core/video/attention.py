@@ -8,6 +8,9 @@ import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import apply_rotary_emb
+from torch import nn
+
+SEPARATE = ("to_q", "to_k", "to_v")
 
 
 class CogVideoXAttention:
@@ -28,16 +31,14 @@ class CogVideoXAttention:
         image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Video [B, N, C], text [B, L, C], rotary cos and sin [N, D] → attended video [B, N, C] and text [B, L, C]."""
-        assert attn.norm_q is not None and attn.norm_k is not None  # every CogVideoX has them
         text_length, video_length = encoder_hidden_states.shape[1], hidden_states.shape[1]
         joint = torch.cat([encoder_hidden_states, hidden_states], dim=1)  # (B, L+N, C)
-        query = attn.norm_q(attn.to_q(joint).unflatten(-1, (attn.heads, -1)))  # (B, L+N, heads, D)
-        key = attn.norm_k(attn.to_k(joint).unflatten(-1, (attn.heads, -1)))  # (B, L+N, heads, D)
-        value = attn.to_v(joint).unflatten(-1, (attn.heads, -1))  # (B, L+N, heads, D)
+        query, key, value = _query_key_value(attn, joint)  # (B, L+N, heads, D) each
         if image_rotary_emb is not None:
             for x in (query, key):
                 rows = x[:, text_length:]  # (B, N, heads, D)
-                x[:, text_length:] = apply_rotary_emb(rows, image_rotary_emb, sequence_dim=1)  # type: ignore[arg-type]
+                rotated: Any = apply_rotary_emb(rows, image_rotary_emb, sequence_dim=1)  # type: ignore[arg-type]
+                x[:, text_length:] = rotated
         # older diffusers have no parallel_config argument, so it is named only when it is set
         parallel = {} if self._parallel_config is None else {"parallel_config": self._parallel_config}
         attended = dispatch_attention_fn(
@@ -46,3 +47,70 @@ class CogVideoXAttention:
         out = attn.to_out[1](attn.to_out[0](attended.flatten(2)))  # (B, L+N, C)
         text, video = out.split([text_length, video_length], dim=1)
         return video, text
+
+
+@torch.no_grad()
+def fuse_projections(model: nn.Module) -> None:
+    """One matmul for query, key and value in every block of ``model``, in place; repeating it changes nothing.
+
+    diffusers' own fusing keeps the separate weights beside the fused ones and puts a processor in place that does not
+    switch backends; this one does neither. The state dict has ``to_qkv`` instead of three names until
+    :func:`unfuse_projections`, so load and patch weights before.
+    """
+    for attn in _joint_attentions(model):
+        if not attn.fused_projections:
+            attn.to_qkv = _joined([getattr(attn, name) for name in SEPARATE])
+            for name in SEPARATE:
+                delattr(attn, name)
+            attn.fused_projections = True
+
+
+@torch.no_grad()
+def unfuse_projections(model: nn.Module) -> None:
+    """Undo :func:`fuse_projections`: the same weights under their three names again."""
+    for attn in _joint_attentions(model):
+        if attn.fused_projections:
+            for name, layer in zip(SEPARATE, _parted(attn.to_qkv, len(SEPARATE)), strict=True):
+                setattr(attn, name, layer)
+            del attn.to_qkv
+            attn.fused_projections = False
+
+
+def _joint_attentions(model: nn.Module) -> list[Attention]:
+    attentions: list[Any] = [module for module in model.modules() if isinstance(module, Attention)]
+    return [attn for attn in attentions if isinstance(attn.processor, CogVideoXAttention)]
+
+
+def _query_key_value(attn: Attention, joint: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """[B, S, C] → normalised query, normalised key, value, each [B, S, heads, D].
+
+    One after the other when they are separate, so that at no time more than one of them is held twice.
+    """
+    assert attn.norm_q is not None and attn.norm_k is not None  # every CogVideoX has them
+    if attn.fused_projections:
+        query, key, value = attn.to_qkv(joint).unflatten(-1, (3, attn.heads, -1)).unbind(2)
+        return attn.norm_q(query), attn.norm_k(key), value
+    query = attn.norm_q(attn.to_q(joint).unflatten(-1, (attn.heads, -1)))
+    key = attn.norm_k(attn.to_k(joint).unflatten(-1, (attn.heads, -1)))
+    return query, key, attn.to_v(joint).unflatten(-1, (attn.heads, -1))
+
+
+def _joined(layers: list[nn.Linear]) -> nn.Linear:
+    """One layer that computes the rows of all ``layers``, of their class (an editor may have put its own in)."""
+    weight = torch.cat([layer.weight for layer in layers])
+    bias = torch.cat([layer.bias for layer in layers]) if layers[0].bias is not None else None
+    return _linear_like(layers[0], weight, bias)
+
+
+def _parted(layer: nn.Linear, parts: int) -> list[nn.Linear]:
+    biases = layer.bias.chunk(parts) if layer.bias is not None else [None] * parts
+    return [_linear_like(layer, w.clone(), b) for w, b in zip(layer.weight.chunk(parts), biases, strict=True)]
+
+
+def _linear_like(layer: nn.Linear, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
+    with torch.device("meta"):
+        made = type(layer)(weight.shape[1], weight.shape[0], bias=bias is not None)
+    made.weight = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
+    if bias is not None:
+        made.bias = nn.Parameter(bias.clone(), requires_grad=layer.weight.requires_grad)
+    return made.train(layer.training)

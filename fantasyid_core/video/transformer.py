@@ -13,7 +13,7 @@ from torch import nn
 
 from ..config import ModelConfig, TransformerConfig
 from ..errors import InputError
-from .attention import CogVideoXAttention
+from .attention import CogVideoXAttention, fuse_projections, unfuse_projections
 from .identity_context import IdentityContext
 from .layer_attention import LayerAttention, LayerBlock, LayerIdentity
 from .size import SPATIAL_COMPRESSION
@@ -115,6 +115,14 @@ class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
         """The identity layers in order; the k-th stands behind block k × interval."""
         blocks = [self.transformer_blocks[i] for i in range(0, len(self.transformer_blocks), self._interval)]
         return [block.layer_attention for block in blocks]  # type: ignore[misc] # every interval-th block has one
+
+    def fuse_qkv_projections(self) -> None:
+        """diffusers' name for :func:`fuse_projections`, whose attention backend still switches."""
+        fuse_projections(self)
+
+    def unfuse_qkv_projections(self) -> None:
+        """See :func:`unfuse_projections`."""
+        unfuse_projections(self)
 
     @property
     def _interval(self) -> int:
