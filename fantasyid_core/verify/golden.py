@@ -64,7 +64,8 @@ class Golden:
         found = self.support_files(name)
         if not found:
             raise MissingFileError(
-                f"{name} is needed but lies neither in {self.directory} nor beside it; set FANTASYID_GOLDEN to where it is."
+                f"{name} is needed but lies neither in {self.directory} nor beside it; "
+                "set FANTASYID_GOLDEN to the folder that has it."
             )
         return found[0]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from ..config import EvaConfig, ModelConfig
 from ..errors import CheckpointError, InputError, MissingFileError
@@ -140,6 +141,21 @@ def load_identity_encoder(
     module.eva.to(dtype=dtype)  # its rotary tables, which no file holds
     module.vertex_spiral_net.keep_float32()
     return module
+
+
+def load_identity_networks(
+    opened: OpenedCheckpoint, dtype: torch.dtype = torch.bfloat16, device: torch.device | str = "cpu"
+) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """The identity half without the vision tower: face abstractor, vertex network (float32), vertex reducer."""
+    from ..identity.encoder import PART_KEYS
+
+    encoder = _empty_encoder(opened.config, None)
+    parts = (encoder.face_abstractor, encoder.vertex_spiral_net, encoder.vertex_reducer)
+    with TensorReader() as reader:
+        for name, part in zip(("face_abstractor", "vertex_spiral_net", "vertex_reducer"), parts, strict=True):
+            assign_weights(part, opened.index, PART_KEYS[name], uniform(dtype), reader, device)
+    encoder.vertex_spiral_net.keep_float32()
+    return parts
 
 
 def open_eva(opened: OpenedCheckpoint, path: Path | None = None) -> CheckpointIndex:
