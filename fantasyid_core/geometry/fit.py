@@ -19,9 +19,9 @@ from .head import LANDMARKS, HeadModel, load_head
 
 EYE_CORNERS = (33, 263)  #: outer corners; the inter-ocular distance is measured between them
 #: MediaPipe's face oval. At the outline the points slide along the cheek as the head turns.
-OVAL = (  # noqa: RUF005 (two rows of a table)
-    (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377)
-    + (152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
+OVAL = (
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
+    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )  # fmt: skip
 #: Deviations in metres on the head. Larger than the network's jitter, since neighbouring landmarks err together.
 SIGMA_IMAGE, SIGMA_DEPTH = 0.005, 0.012
