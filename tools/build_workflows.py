@@ -19,9 +19,9 @@ from workflow_format import Group, Node, build_workflow
 WORKFLOWS = ROOT / "workflows"
 PROMPT = "A woman in an orange space suit smiles and slowly turns her head to the left, bright studio light"
 BLUE, GREEN, VIOLET, AMBER, RED, GREY = "#3f789e", "#3f7a5a", "#6a5a9e", "#9a7a3a", "#9e4f4f", "#555b66"
-TOP, BOTTOM = 0, 1100  #: y of the first row of nodes, and of the groups' lower edge
+TOP, BOTTOM = 0, 1250  #: y of the first row of nodes, and of the groups' lower edge
 HEAD = 90  #: what a group's title takes above its nodes
-X = {"input": 0, "faces": 400, "geometry": 800, "views": 1200, "identity": 1640, "video": 2040, "file": 2440}
+X = {"input": 0, "faces": 400, "geometry": 800, "views": 1200, "identity": 1680, "video": 2080, "file": 2560}
 
 NOTE = """## {title}
 
@@ -58,9 +58,9 @@ def _input_nodes(name: str) -> dict[str, Node]:
     return {
         "note": Node("MarkdownNote", (x, -330), (1140, 190), note, "Read me", GREY),
         "photo": Node("LoadImage", (x, TOP), (340, 430), {"image": "fantasyid_astronaut.png"}, "Your photograph"),
-        "model": Node("FantasyIDLoadModel", (x, 490), (340, 190), {}),
-        "positive": Node("FantasyIDTextEncode", (x, 740), (340, 170), {"model": model, "text": PROMPT}, "What happens"),
-        "negative": Node("FantasyIDTextEncode", (x, 970), (340, 110), {"model": model}, "What must not happen"),
+        "model": Node("FantasyIDLoadModel", (x, 490), (340, 200), {}),
+        "positive": Node("FantasyIDTextEncode", (x, 750), (340, 240), {"model": model, "text": PROMPT}, "What happens"),
+        "negative": Node("FantasyIDTextEncode", (x, 1050), (340, 180), {"model": model}, "What must not happen"),
     }
 
 
@@ -68,8 +68,8 @@ def _face_nodes() -> dict[str, Node]:
     x = X["faces"]
     return {
         "faces": Node("FantasyIDDetectFaces", (x, TOP), (340, 310), {"image": ("photo", "IMAGE")}),
-        "found": Node("PreviewImage", (x, 370), (340, 330), {"images": ("faces", "preview")}, "Faces, numbered"),
-        "crop": Node("PreviewImage", (x, 750), (340, 330), {"images": ("faces", "crop")}, "The aligned crop"),
+        "found": Node("PreviewImage", (x, 370), (340, 400), {"images": ("faces", "preview")}, "Faces, numbered"),
+        "crop": Node("PreviewImage", (x, 830), (340, 400), {"images": ("faces", "crop")}, "The aligned crop"),
     }
 
 
@@ -92,9 +92,9 @@ def _mesh_pictures(output: str) -> dict[str, Node]:
     title = "The mesh on the photograph"
     saved = {"geometry": ("geometry", "geometry")}
     return {
-        "overlay": Node("PreviewImage", (x, 190), (340, 300), {"images": ("geometry", output)}, title),
-        "mesh": Node("FantasyIDSaveMesh", (x, 550), (340, 140), saved),
-        "turn": Node("Preview3D", (x, 740), (340, 340), {"model_file": ("mesh", "path")}, "Turn it with the mouse"),
+        "overlay": Node("PreviewImage", (x, 190), (340, 400), {"images": ("geometry", output)}, title),
+        "mesh": Node("FantasyIDSaveMesh", (x, 650), (340, 140), saved),
+        "turn": Node("Preview3D", (x, 850), (340, 380), {"model_file": ("mesh", "path")}, "Turn it with the mouse"),
     }
 
 
@@ -102,8 +102,8 @@ def _view_nodes(**inputs: Any) -> dict[str, Node]:
     x = X["views"]
     face = {"face": ("faces", "face"), "geometry": ("geometry", "geometry")}
     return {
-        "views": Node("FantasyIDAugmentViews", (x, TOP), (380, 370), face | inputs),
-        "sheet": Node("PreviewImage", (x, 430), (380, 650), {"images": ("views", "sheet")}, "All views"),
+        "views": Node("FantasyIDAugmentViews", (x, TOP), (420, 370), face | inputs),
+        "sheet": Node("PreviewImage", (x, 430), (420, 480), {"images": ("views", "sheet")}, "All views"),
     }
 
 
@@ -115,7 +115,7 @@ def _identity_nodes(combine: str) -> dict[str, Node]:
         "identity": Node("FantasyIDFuseFeatures", (x, TOP), (340, 200), fused),
         "kept": Node("FantasyIDSaveIdentity", (x, 260), (340, 140), {"identity": ("identity", "identity")}),
         "reference": Node(
-            "PreviewImage", (x, 460), (340, 340), {"images": ("identity", "reference")}, "The reference crop"
+            "PreviewImage", (x, 460), (340, 400), {"images": ("identity", "reference")}, "The reference crop"
         ),
     }
 
@@ -130,8 +130,8 @@ def _video_nodes() -> dict[str, Node]:
     }
     decoded = {"model": model, "latent": ("sampler", "latent")}
     return {
-        "sampler": Node("FantasyIDSampler", (x, TOP), (340, 640), sampled),
-        "frames": Node("FantasyIDDecode", (x, 700), (340, 110), decoded),
+        "sampler": Node("FantasyIDSampler", (x, TOP), (420, 720), sampled),
+        "frames": Node("FantasyIDDecode", (x, 790), (420, 110), decoded),
         "video": Node(
             "CreateVideo", (X["file"], TOP), (360, 110), {"images": ("frames", "images"), "fps": ("frames", "fps")}
         ),
@@ -150,7 +150,7 @@ def _groups() -> list[Group]:
         Group("Your photograph, your prompt", _box("input", 340, bottom), GREY),
         Group("1 · Find the face", _box("faces", 340, bottom), BLUE),
         Group("2 · Its 3D shape", _box("geometry", 340, bottom), GREEN),
-        Group("3 · Other views", _box("views", 380, bottom), VIOLET),
+        Group("3 · Other views", _box("views", 420, bottom), VIOLET),
         Group("4 · The identity", _box("identity", 340, bottom), AMBER),
         Group("5 · The video", (X["video"] - 20, TOP - HEAD, X["file"] + 360 - X["video"] + 40, bottom + HEAD), RED),
     ]
@@ -174,8 +174,8 @@ def _more_photographs() -> dict[str, Node]:
     nodes = _input_nodes("five_stages_more_photographs") | _face_nodes() | _geometry_nodes()
     x, y = X["input"], BOTTOM + HEAD + 20
     nodes |= {
-        "photo2": Node("LoadImage", (x, y), (340, 360), {"image": "fantasyid_astronaut_close.jpg"}, "A second one"),
-        "photo3": Node("LoadImage", (x + 400, y), (340, 360), {"image": "fantasyid_astronaut_warm.jpg"}, "A third one"),
+        "photo2": Node("LoadImage", (x, y), (340, 430), {"image": "fantasyid_astronaut_close.jpg"}, "A second one"),
+        "photo3": Node("LoadImage", (x + 400, y), (340, 430), {"image": "fantasyid_astronaut_warm.jpg"}, "A third one"),
         "batch": Node(
             "ImageBatch", (x + 800, y), (340, 60), {"image1": ("photo2", "IMAGE"), "image2": ("photo3", "IMAGE")}
         ),
@@ -195,7 +195,7 @@ def build(name: str, definitions: Mapping[str, Any]) -> dict[str, Any]:
     """The workflow of that name."""
     groups = _groups()
     if name == "five_stages_more_photographs":
-        groups.append(Group("Further photographs of the same person", (-20, BOTTOM + 20, 1180, HEAD + 380), GREY))
+        groups.append(Group("Further photographs of the same person", (-20, BOTTOM + 20, 1180, HEAD + 450), GREY))
     return build_workflow(name, WORKFLOW_NODES[name](), groups, definitions)
 
 
