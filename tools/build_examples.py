@@ -1,0 +1,82 @@
+"""Write what the example workflows need, all of it made of the example photograph (public domain, NASA).
+
+workflows/files: the head fitted to it, as a mesh file, and two stand-ins for further photographs. workflows/*.jpg: the
+pictures of the template browser, from the stages' own results. Run it in `.venv` after the head has changed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+from fantasyid_core.arrays import FloatArray
+from fantasyid_core.faces.detect import choose_face, detect_faces
+from fantasyid_core.faces.detectors import make_detector
+from fantasyid_core.faces.draw import draw_faces
+from fantasyid_core.faces.face import Face
+from fantasyid_core.geometry.extractors import make_extractor
+from fantasyid_core.geometry.head import load_head
+from fantasyid_core.geometry.mesh_files import save_mesh
+from fantasyid_core.geometry.render import overlay_mesh, render_mesh
+from fantasyid_core.images import load_photograph, to_uint8
+from fantasyid_core.views.augment import augment_views
+
+ROOT = Path(__file__).resolve().parent.parent
+PHOTOGRAPH = ROOT / "fantasyid_core" / "assets" / "astronaut.png"
+FILES = ROOT / "workflows" / "files"
+TILE, GAP = 256, 6
+PAGE = (22, 24, 29)
+
+
+def main() -> None:
+    """Write the files, then one picture per workflow: six tiles that show what is special about it."""
+    _write_photographs(Image.open(PHOTOGRAPH).convert("RGB"))
+    face = _face(PHOTOGRAPH)
+    others = [_face(FILES / name) for name in ("astronaut_close.jpg", "astronaut_warm.jpg")]
+    geometry = make_extractor().extract(face)
+    save_mesh(FILES / "head.glb", load_head().geometry(geometry.shape))
+    turned = augment_views(face, geometry, angles=((-30, 0), (30, 0))).crops
+    found, overlay = draw_faces(face.photograph, [face], 0), _around(face, overlay_mesh(face.photograph, geometry))
+    heads = [render_mesh(geometry, TILE, yaw=yaw) for yaw in (-35, 0, 35)]
+    _write("five_stages", [found, face.crop, overlay, heads[1], turned[1], turned[2]])
+    _write("five_stages_mesh_file", [heads[0], heads[1], heads[2], overlay, turned[1], turned[2]])
+    crops = [other.crop for other in others]
+    _write("five_stages_more_photographs", [face.photograph, *(o.photograph for o in others), face.crop, *crops])
+
+
+def _write_photographs(photograph: Image.Image) -> None:
+    """The same person closer and darker, and mirrored, tilted, in warmer light."""
+    side = Image.Resampling.LANCZOS
+    close = photograph.crop((96, 0, 352, 256)).resize((512, 512), side)
+    ImageEnhance.Brightness(close).enhance(0.9).save(FILES / "astronaut_close.jpg", quality=86)
+    tilted = ImageOps.mirror(photograph).rotate(6, Image.Resampling.BICUBIC, center=(290, 130))
+    red, green, blue = tilted.crop((168, 22, 412, 266)).resize((512, 512), side).split()
+    warm = (red.point(lambda level: min(255, int(level * 1.06))), green, blue.point(lambda level: int(level * 0.88)))
+    Image.merge("RGB", warm).save(FILES / "astronaut_warm.jpg", quality=86)
+
+
+def _face(path: Path) -> Face:
+    return choose_face(detect_faces(load_photograph(path), make_detector()))
+
+
+def _around(face: Face, picture: FloatArray) -> FloatArray:
+    """The square of ``picture`` around the face, three times as large as it."""
+    x, y = (face.box[:2] + face.box[2:]) / 2
+    half = 1.1 * float(max(face.box[2] - face.box[0], face.box[3] - face.box[1]))
+    rows, columns = (slice(int(max(middle - half, 0)), int(middle + half)) for middle in (y, x))
+    return picture[rows, columns]
+
+
+def _write(name: str, pictures: list[FloatArray]) -> None:
+    """Six pictures, three per row, as workflows/<name>.jpg."""
+    page = Image.new("RGB", (3 * TILE + 4 * GAP, 2 * TILE + 3 * GAP), PAGE)
+    for index, picture in enumerate(pictures):
+        tile = Image.fromarray(to_uint8(np.asarray(picture))).resize((TILE, TILE), Image.Resampling.LANCZOS)
+        page.paste(tile, (GAP + index % 3 * (TILE + GAP), GAP + index // 3 * (TILE + GAP)))
+    page.save(ROOT / "workflows" / f"{name}.jpg", quality=88)
+
+
+if __name__ == "__main__":
+    main()
