@@ -1,0 +1,1 @@
+"""Evaluation: measure how well a video keeps a person, moves, and does not copy the photograph."""
