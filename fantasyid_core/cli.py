@@ -2,6 +2,7 @@
 
 fantasyid generate --reference photo.jpg --prompt "…" --out clip.mp4
 fantasyid demo --out out
+fantasyid evaluate --reference photo.jpg clip.mp4
 fantasyid doctor | convert | verify
 """
 
@@ -11,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from . import __version__
 from .doctor import run_doctor
@@ -53,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("doctor", help="say what is installed, which weights are present, and what is missing")
     )
     _add_convert(commands.add_parser("convert", help="turn the official checkpoint folder into one compact file"))
+    _add_evaluate(
+        commands.add_parser("evaluate", help="measure how well videos keep a person: RS, IFS, FM, FID and more")
+    )
     _add_verify(commands.add_parser("verify", help="compute the golden numbers of the authors' release and compare"))
     return parser
 
@@ -104,6 +109,26 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", type=Path, help="the folder with the golden files")
     parser.set_defaults(run=_verify)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    several: dict[str, Any] = {"type": Path, "action": "append", "default": []}
+    parser.add_argument("videos", type=Path, nargs="+", help="videos, animated pictures, or folders of frames")
+    parser.add_argument(
+        "--reference", required=True, **several, help="the photograph: one for all videos, or one per video in order"
+    )
+    parser.add_argument("--other", **several, help="another photograph of the person, for the copy-paste score")
+    parser.add_argument("--gallery", **several, help="photographs of other people, for rank-1: a file or a folder")
+    parser.add_argument("--real", **several, help="real faces for FID: a video, a photograph, or a folder of them")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured to this file")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    parser.add_argument("--embedder", choices=("dlib", "arcface"), default="dlib", help="see docs/metrics.md")
+    parser.add_argument(
+        "--insightface", type=Path, metavar="DIR", help="for arcface: the folder with insightface's packs"
+    )
+    parser.add_argument("--pack", default="antelopev2", help="for arcface: the pack (default: antelopev2)")
+    parser.add_argument("--folder-fps", type=float, default=8.0, help="frame rate of folders of frames (default: 8)")
+    parser.set_defaults(run=_evaluate)
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
@@ -165,6 +190,25 @@ def _convert(options: argparse.Namespace) -> int:
     return run_convert(
         options.source, options.out, options.dtype, options.eva, options.vae, progress_bar("converting, MB")
     )
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from .evaluation.command import EvaluateOptions, run_evaluate
+
+    given = EvaluateOptions(
+        videos=options.videos,
+        references=options.reference,
+        others=options.other,
+        gallery=options.gallery,
+        real=options.real,
+        json=options.json,
+        markdown=options.markdown,
+        embedder=options.embedder,
+        insightface=options.insightface,
+        pack=options.pack,
+        folder_fps=options.folder_fps,
+    )
+    return run_evaluate(given, progress_bar("clips"))
 
 
 def _verify(options: argparse.Namespace) -> int:
