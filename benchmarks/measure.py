@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # before torch: its profiler prints a line per use
-import torch  # noqa: E402
+import torch
 
 Work = Callable[[], Any]
 MEBIBYTE = 1024**2

@@ -10,6 +10,8 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import nn
 
+from .slices import row_slices
+
 SEPARATE = ("to_q", "to_k", "to_v")
 
 
@@ -34,11 +36,10 @@ class CogVideoXAttention:
         text_length, video_length = encoder_hidden_states.shape[1], hidden_states.shape[1]
         joint = torch.cat([encoder_hidden_states, hidden_states], dim=1)  # (B, L+N, C)
         query, key, value = _query_key_value(attn, joint)  # (B, L+N, heads, D) each
+        del joint  # a quarter of what is held during the attention
         if image_rotary_emb is not None:
             for x in (query, key):
-                rows = x[:, text_length:]  # (B, N, heads, D)
-                rotated: Any = apply_rotary_emb(rows, image_rotary_emb, sequence_dim=1)  # type: ignore[arg-type]
-                x[:, text_length:] = rotated
+                _rotate_(x[:, text_length:], image_rotary_emb)
         # older diffusers have no parallel_config argument, so it is named only when it is set
         parallel = {} if self._parallel_config is None else {"parallel_config": self._parallel_config}
         attended = dispatch_attention_fn(
@@ -93,6 +94,14 @@ def _query_key_value(attn: Attention, joint: torch.Tensor) -> tuple[torch.Tensor
     query = attn.norm_q(attn.to_q(joint).unflatten(-1, (attn.heads, -1)))
     key = attn.norm_k(attn.to_k(joint).unflatten(-1, (attn.heads, -1)))
     return query, key, attn.to_v(joint).unflatten(-1, (attn.heads, -1))
+
+
+def _rotate_(rows: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """Turn rows [B, N, heads, D] by their positions' cos and sin [N, D], in place (in float32, as everywhere)."""
+    cos, sin = rotary
+    for some in row_slices(rows.shape[1]):
+        turned: Any = apply_rotary_emb(rows[:, some], (cos[some], sin[some]), sequence_dim=1)  # type: ignore[arg-type]
+        rows[:, some] = turned
 
 
 def _joined(layers: list[nn.Linear]) -> nn.Linear:

@@ -17,6 +17,7 @@ from .attention import CogVideoXAttention, fuse_projections, unfuse_projections
 from .identity_context import IdentityContext
 from .layer_attention import LayerAttention, LayerBlock, LayerIdentity
 from .size import SPATIAL_COMPRESSION
+from .slices import SlicedFeedForward
 
 NORM_EPS = 1e-5
 
@@ -42,6 +43,7 @@ class LayerAdaptiveBlock(CogVideoXBlock):
             norm_eps=NORM_EPS,
         )
         self.attn1.set_processor(CogVideoXAttention())  # type: ignore[arg-type] # not in diffusers' union
+        self.ff.__class__ = SlicedFeedForward  # not built anew: filling 75 million weights takes its time
         attends = layer % config.injection.interval == 0
         self.layer_attention = LayerAttention(config) if attends else None
         self.layer_block = LayerBlock(dit.width) if attends and config.injection.layer_block else None
@@ -155,6 +157,7 @@ class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
         temb = self.time_embedding(self.time_proj(timestep).to(hidden_states.dtype), timestep_cond)  # (B, T)
         joint = self.embedding_dropout(self.patch_embed(encoder_hidden_states, hidden_states))  # (B, L+N, C)
         text, video = joint.split([encoder_hidden_states.shape[1], grid[0] * grid[1] * grid[2]], dim=1)
+        del joint  # or the first block's input would be held until the last
         for i, block in enumerate(self.transformer_blocks):
             if check is not None:
                 check()
