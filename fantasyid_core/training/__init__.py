@@ -1,0 +1,1 @@
+"""Training: synthetic talking heads as data."""
