@@ -120,8 +120,18 @@ class Client:
             run.seconds = time.monotonic() - start
         finally:
             socket.close()
-        run.outputs = self.get(f"/history/{run.prompt_id}").get(run.prompt_id, {}).get("outputs", {})
+        run.outputs = self._history(run.prompt_id)["outputs"]
         return run
+
+    def _history(self, prompt_id: str, seconds: float = 10.0) -> dict[str, Any]:
+        """What the history keeps of a prompt. It is written a moment after the prompt's last event."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            kept = self.get(f"/history/{prompt_id}")
+            if prompt_id in kept:
+                return dict(kept[prompt_id])
+            time.sleep(0.05)
+        raise TimeoutError(f"The history does not hold the prompt {prompt_id}.")
 
 
 def _take(run: Run, message: str | bytes, on_event: Callable[[dict[str, Any]], None] | None) -> None:
