@@ -208,7 +208,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         pack=options.pack,
         folder_fps=options.folder_fps,
     )
-    return run_evaluate(given, progress_bar("clips"))
+    return run_evaluate(given, progress_bar)
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -110,7 +110,7 @@ def _video_frames(path: Path) -> Iterator[Frame]:
             for number, frame in enumerate(container.decode(stream)):
                 time = float(frame.time) if frame.time is not None else number / float(stream.average_rate or 8)
                 start = time if start is None else start
-                pixels = np.rot90(frame.to_ndarray(format="rgb24"), getattr(frame, "rotation", 0) // 90)
+                pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(getattr(frame, "rotation", 0) / 90))
                 yield Frame(time - start, as_photograph(pixels))
     except av.FFmpegError as error:
         raise InputError(f"{path.name} is no video that can be read, or it is damaged; encode it again.") from error

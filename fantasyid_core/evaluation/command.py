@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..images import load_photograph
-from ..progress import ProgressCallback, silent
+from ..progress import ProgressCallback
 from .clips import METRIC_FPS, PICTURES, Frame, read_frames
 from .embedders import EMBEDDERS, make_embedder
 from .evaluate import Case, Evaluation, evaluate
@@ -40,12 +40,13 @@ class EvaluateOptions:
     folder_fps: float = METRIC_FPS
 
 
-def run_evaluate(options: EvaluateOptions, progress: ProgressCallback = silent) -> int:
+def run_evaluate(options: EvaluateOptions, progress_of: Callable[[str], ProgressCallback]) -> int:
     """Print the table (and write the JSON). Returns 0, or 1 when a clip could not be measured.
 
+    progress_of: makes the progress bar of a stage, once the stage begins.
     Raises InputError or another FantasyIDError, in one sentence, for wrong options, a missing file, or no face at all.
     """
-    result = evaluate_files(options, progress)
+    result = evaluate_files(options, progress_of)
     if options.json is not None:
         _write(options.json, as_json(result) + "\n")
     if not result.clips:
@@ -54,7 +55,7 @@ def run_evaluate(options: EvaluateOptions, progress: ProgressCallback = silent) 
     return 1 if result.failures else 0
 
 
-def evaluate_files(options: EvaluateOptions, progress: ProgressCallback = silent) -> Evaluation:
+def evaluate_files(options: EvaluateOptions, progress_of: Callable[[str], ProgressCallback]) -> Evaluation:
     """The evaluation that the ``options`` ask for."""
     _check(options)
     eyes = Eyes(make_embedder(options.embedder, **_embedder_options(options)), features=bool(options.real))
@@ -65,7 +66,7 @@ def evaluate_files(options: EvaluateOptions, progress: ProgressCallback = silent
         for number, video in enumerate(options.videos)
     ]
     real = (frames for path in options.real for frames in _real_clips(path, options.folder_fps))
-    return evaluate(cases, people, eyes, options.embedder, real, progress)
+    return evaluate(cases, people, eyes, options.embedder, real, progress_of("clips"))
 
 
 def _check(options: EvaluateOptions) -> None:

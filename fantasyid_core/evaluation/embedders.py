@@ -15,9 +15,9 @@ from ..faces.face import Face
 from .arcface import ArcFaceEmbedder
 from .chip import face_chip
 
-#: Root mean square distance of two strangers' descriptors, measured on twelve people's photographs; so strangers have
-#: a similarity of about 0, and the network's own limit for "the same person", a distance of 0.6, one of 0.48.
-STRANGERS_DISTANCE = 0.83
+#: Root mean square distance of two strangers' descriptors, measured on ten people's photographs; so strangers have
+#: a similarity of about 0, and the network's own limit for "the same person", a distance of 0.6, one of 0.46.
+STRANGERS_DISTANCE = 0.82
 
 
 class Embedder(Protocol):
