@@ -91,3 +91,8 @@ def write_config(folder: Path, **changes: object) -> None:
     """Change values of the transformer's config.json."""
     path = folder / "transformer" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def shards(folder: Path) -> list[Path]:
+    """The transformer's .safetensors files."""
+    return sorted((folder / "transformer").glob("*.safetensors"))
