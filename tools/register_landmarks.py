@@ -4,16 +4,21 @@ The canonical face mesh is registered to the mean head non-rigidly, pulled by ev
 poses, the landmark network looks at the pictures, and each landmark it sees is carried back through the rasteriser to
 the point of the head that it was seen at. What the network never sees well (the cheeks' far edges) follows the
 canonical mesh's shape. Left and right are made alike, and the points are put on the nearest skin.
+
+The network's points do not lie on the skin: its relief is flatter than a head's, and its outline slides inwards. How
+far each point lies beside the skin on average, in the head frame, is measured on the same pictures and kept too.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -24,6 +29,7 @@ from fantasyid_core.geometry.head import HeadModel, load_head
 from fantasyid_core.geometry.rasterise import Raster, rasterise
 
 Array = npt.NDArray[Any]
+Sight = tuple[Array, HeadPose, Array]  # vertices [V, 3], pose, landmarks [468, 3] that the network saw
 SIDE = 384  # pixels of a drawn picture
 YAWS, PITCHES = (-50.0, -35.0, -20.0, 0.0, 20.0, 35.0, 50.0), (-15.0, 0.0, 15.0)
 PEOPLE = 24
@@ -32,10 +38,12 @@ STIFFNESS = 3.0  # weight of the canonical mesh's shape against the evidence
 SKIN = np.array([[0.86, 0.67, 0.57], [0.62, 0.43, 0.32], [0.93, 0.78, 0.70]])
 
 
-def register() -> tuple[Array, Array]:
-    """Triangle [468] and barycentric weights [468, 3] of every landmark on the head's skin."""
+def register() -> tuple[Array, Array, Array]:
+    """Triangle [468] and barycentric weights [468, 3] of every landmark on the head's skin; offset [468, 3] metres
+    from there to where the network sees it."""
+    torch.set_num_threads(1)  # with OMP_NUM_THREADS=1, the same bytes each time
     head = load_head()
-    evidence, weight = gather_evidence(head)
+    evidence, weight, sights = gather_evidence(head)
     canonical = canonical_face()
     pairs = mirror_pairs(canonical.vertices)
     evidence, weight = make_symmetric(evidence, weight, pairs)
@@ -44,17 +52,40 @@ def register() -> tuple[Array, Array]:
     nearest, weights = nearest_on_mesh(target, head.base.astype(np.float64)[head.triangles[skin]])
     moved = np.linalg.norm(target - np.einsum("lk,lkd->ld", weights, head.base[head.triangles[skin[nearest]]]), axis=1)
     print(f"seen: {np.mean(weight > 1):.0%} of the landmarks; pulled to the skin by {moved.mean() * 1000:.2f} mm")
-    return skin[nearest].astype(np.uint16), weights.astype(np.float32)
+    triangle = skin[nearest]
+    registered = replace(head, landmark_triangle=triangle, landmark_weight=weights.astype(np.float32))
+    offset = mean_offset(registered, sights)
+    offset = (offset + offset[pairs] * [-1, 1, 1]) / 2
+    return triangle.astype(np.uint16), weights.astype(np.float32), offset.astype(np.float32)
 
 
-def gather_evidence(head: HeadModel) -> tuple[Array, Array]:
-    """[468, 3] metres on the mean head: the median of where each landmark was seen; [468] how often and how well.
+def mean_offset(head: HeadModel, sights: list[Sight]) -> Array:
+    """[468, 3] metres, head frame: median way from the landmarks on the skin to those the network saw.
+
+    The zero of the network's depth is its own: each sight is first shifted in depth to agree in the median.
+    """
+    offset = np.zeros((468, 3))
+    for _ in range(5):
+        ways = []
+        for vertices, pose, landmarks in sights:
+            camera = (landmarks - [*pose.translation, 0.0]) * [1, -1, 1] / pose.scale
+            on_skin = head.landmarks(vertices)
+            camera[:, 2] -= np.median(camera[:, 2] - (on_skin + offset) @ pose.rotation[2])
+            ways.append(camera @ pose.rotation - on_skin)
+        offset = np.median(ways, axis=0)
+    return offset
+
+
+def gather_evidence(head: HeadModel) -> tuple[Array, Array, list[Sight]]:
+    """[468, 3] metres on the mean head: the median of where each landmark was seen; [468] how often and how well;
+    and every sight.
 
     Of each landmark only the third of the sights that faced it best count: at the outline of a face the network's
     points slide along the cheek.
     """
     generator = np.random.default_rng(468)
     seen: list[list[Array]] = [[] for _ in range(468)]
+    sights: list[Sight] = []
     for person in range(PEOPLE):
         vertices = head.vertices(head.random_shape(generator, 0.7))
         for yaw in YAWS:
@@ -64,13 +95,14 @@ def gather_evidence(head: HeadModel) -> tuple[Array, Array]:
             landmarks, score = look(head, vertices, pose, picture)
             if score > 0.9:
                 collect(head, landmarks, raster, normal_z, seen)
+                sights.append((vertices, pose, landmarks))
     found, weight = np.zeros((468, 3)), np.zeros(468)
-    for number, sights in enumerate(seen):
-        best = sorted(sights, key=lambda sight: -sight[3])[: max(len(sights) // 3, 1)]
+    for number, points in enumerate(seen):
+        best = sorted(points, key=lambda point: -point[3])[: max(len(points) // 3, 1)]
         if best:
             found[number] = np.median(best, axis=0)[:3]
-            weight[number] = sum(sight[3] for sight in best)
-    return found, weight
+            weight[number] = sum(point[3] for point in best)
+    return found, weight, sights
 
 
 def draw(

@@ -24,7 +24,7 @@ OVAL = (
     152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )  # fmt: skip
 #: Deviations in metres on the head. Larger than the network's jitter, since neighbouring landmarks err together.
-SIGMA_IMAGE, SIGMA_DEPTH = 0.005, 0.012
+SIGMA_IMAGE, SIGMA_DEPTH = 0.004, 0.008
 OVAL_WEIGHT = 0.3
 EXPRESSION_DEVIATION = 0.35
 #: Nothing in 468 landmarks tells of the gaze or the tongue.

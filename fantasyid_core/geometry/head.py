@@ -40,7 +40,9 @@ class HeadModel:
     base: [V, 3] metres, the mean adult at rest in the head frame (origin between the eyeballs). triangles: [F, 3].
     region: [F] numbers into ``region_names``. uv: [F, 3, 2] texture coordinates of the triangles' corners, v up.
     shape_basis: [S, V, 3], expression_basis: [E, V, 3] metres per unit. projection: [S, T + M] turns target weights
-    into shape coefficients. landmark_triangle: [468], landmark_weight: [468, 3] where MediaPipe's landmarks lie.
+    into shape coefficients. landmark_triangle: [468], landmark_weight: [468, 3] where MediaPipe's landmarks lie on the
+    skin; landmark_offset: [468, 3] metres from there to where its network sees them, measured on drawn heads (it sees
+    a flatter relief and a narrower outline than there is).
     """
 
     topology: str
@@ -57,6 +59,7 @@ class HeadModel:
     expression_names: tuple[str, ...]
     landmark_triangle: IntArray
     landmark_weight: FloatArray
+    landmark_offset: FloatArray
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -79,7 +82,7 @@ class HeadModel:
         return vertices.astype(np.float32)
 
     def landmarks(self, vertices: FloatArray) -> FloatArray:
-        """[468, 3] MediaPipe's landmarks on a head of these ``vertices`` [V, 3], in the same frame."""
+        """[468, 3] MediaPipe's landmarks on the skin of a head of these ``vertices`` [V, 3], in the head frame."""
         corners = vertices[self.triangles[self.landmark_triangle]]  # [468, 3 corners, 3]
         return np.einsum("lkd,lk->ld", corners, self.landmark_weight).astype(np.float32)
 
@@ -155,6 +158,7 @@ def load_head(whole: bool = False) -> HeadModel:
         projection=arrays["projection"],
         landmark_triangle=arrays["landmark.triangle"].astype(np.int32),
         landmark_weight=arrays["landmark.weight"],
+        landmark_offset=arrays["landmark.offset"],
         **{f"{kind}_names": tuple(header[f"{kind}_names"].split(",")) for kind in ("target", "macro", "expression")},
     )
 

