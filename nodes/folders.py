@@ -88,14 +88,26 @@ def annotated_path(name: str) -> Path:
 
 
 def output_path(filename_prefix: str, suffix: str) -> Path:
-    """The next free ``<prefix>_00001_<suffix>`` in the output folder."""
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(filename_prefix, folder_paths.get_output_directory())
+    """The next free ``<prefix>_00001_<suffix>`` in the output folder.
+
+    InputError when the prefix leads out of that folder, or the folder cannot be written.
+    """
+    root = Path(folder_paths.get_output_directory()).resolve()
+    if not (root / filename_prefix).resolve().is_relative_to(root):
+        raise InputError(f"'{filename_prefix}' leads out of ComfyUI's output folder; write a name without '..'.")
+    try:
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(filename_prefix, str(root))
+    except OSError as error:
+        raise InputError(
+            f"Nothing can be written to {filename_prefix} in ComfyUI's output folder ({error.strerror}); choose "
+            "another filename_prefix."
+        ) from error
     return Path(folder) / f"{name}_{counter:05}_{suffix}"
 
 
 def below_output(path: Path) -> str:
     """``path`` relative to the output folder, with forward slashes, as Preview 3D wants it."""
-    return path.relative_to(Path(folder_paths.get_output_directory())).as_posix()
+    return path.relative_to(Path(folder_paths.get_output_directory()).resolve()).as_posix()
 
 
 def _model_roots() -> list[Path]:

@@ -64,7 +64,16 @@ def on_device(module: torch.nn.Module, device: Device, memory: int = 0) -> torch
         patcher = Patcher(shell, load_device=device.load, offload_device=device.rest)
         setattr(module, _PATCHER, patcher)
     management.load_models_gpu([patcher], memory_required=memory)
+    _bring_buffers(module, device.load)
     return device.load
+
+
+def _bring_buffers(module: torch.nn.Module, device: torch.device) -> None:
+    """A partly loaded model's buffers (position tables, spirals) stay behind, because ComfyUI pages weights only."""
+    for part in module.modules():
+        for name, buffer in part.named_buffers(recurse=False):
+            if buffer.device != device:
+                part._buffers[name] = buffer.to(device)
 
 
 def _shell_of(module: torch.nn.Module) -> Managed:
