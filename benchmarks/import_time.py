@@ -37,8 +37,11 @@ CASES = {
         "import fantasyid_core.faces.face, fantasyid_core.geometry.geometry, fantasyid_core.views.views, "
         "fantasyid_core.identity.identity",
     ),
-    "the command line": ("", "import fantasyid_core.cli"),
-    "what generating needs (with torch and diffusers)": ("", "import fantasyid_core.generate, fantasyid_core.model"),
+    "the command line, torch included": ("", "import fantasyid_core.cli"),
+    "what generating imports before a model is loaded, torch included": (
+        "",
+        "import fantasyid_core.generate, fantasyid_core.model",
+    ),
 }
 #: Inside ComfyUI: the core's own modules first, then the pack as ComfyUI loads it.
 IN_COMFYUI = (

@@ -48,14 +48,16 @@ def ratio(over: Timing, under: Timing) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def interleaved(cases: Mapping[str, Work], repeats: int, device: str = "cpu") -> dict[str, Timing]:
-    """Time all cases in turn, ``repeats`` rounds after one to warm up.
+def interleaved(
+    cases: Mapping[str, Work], repeats: int, device: str = "cpu", warm_up: bool = True
+) -> dict[str, Timing]:
+    """Time all cases in turn, ``repeats`` rounds, by default after one to warm up.
 
     A slow minute of the machine then hits every case, and each round starts with another one.
     """
     names = list(cases)
     rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    for name in names:
+    for name in names if warm_up else []:
         cases[name]()
     for turn in range(repeats):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:

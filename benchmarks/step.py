@@ -1,7 +1,8 @@
 """One denoising call of the DiT: plain CogVideoX, identity the release's way, identity our way.
 
     python -m benchmarks.step                       2 layers at real width, a small latent, minutes on two cores
-    python -m benchmarks.step --size 13x60x90 --layers 1 --dtype bfloat16       the full size, one layer of 42
+    python -m benchmarks.step --size 13x60x90 --layers 1 --dtype bfloat16 --calls ac --time-only --repeats 1
+                                                    the full size, one layer of 42
     python -m benchmarks.step --parts               also where identity's time goes, and what other ways would bring
 
 On a GPU the defaults are the full size: 42 layers, 13x60x90, the guidance pair, bfloat16.
@@ -17,6 +18,7 @@ from benchmarks.flops import RELEASE_NETWORKS_FLOPS, StepFlops, keys_values_flop
 from benchmarks.measure import (
     MEBIBYTE,
     Timing,
+    Work,
     default_device,
     interleaved,
     matmul_peak,
@@ -52,7 +54,7 @@ def main() -> None:
     )
     flops = step_flops(models.config, frames, height, width, options.batch)
     peak = matmul_peak(min(_rows(models), 4096), dtype, options.device)
-    timings = _print_calls(models, options.repeats, options.device, flops, peak)
+    timings = _print_calls(models, options, flops, peak)
     if options.parts:
         print_parts(models, options.repeats, options.device, timings["a"].least)
     _print_full_size()
@@ -68,6 +70,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=2 if big else 1)
     parser.add_argument("--dtype", default="bfloat16" if big else "float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--calls", default="abc", help="which of a, b and c to run")
+    parser.add_argument("--time-only", action="store_true", help="no warm-up and no memory, for very long calls")
     parser.add_argument("--parts", action="store_true")
     return parser.parse_args()
 
@@ -77,13 +81,29 @@ def _rows(models: Contestants) -> int:
 
 
 @torch.no_grad()
-def _print_calls(models: Contestants, repeats: int, device: str, flops: StepFlops, peak: float) -> dict[str, Timing]:
+def _print_calls(models: Contestants, options: argparse.Namespace, flops: StepFlops, peak: float) -> dict[str, Timing]:
     identity = models.prepare()
-    cases = {"a": models.run_plain, "b": models.run_release, "c": lambda: models.run_ours(identity)}
-    timings = interleaved(cases, repeats, device)
-    memory = {name: peak_extra(case, device) for name, case in cases.items()}
+    every: dict[str, Work] = {
+        "a": models.run_plain,
+        "b": models.run_release,
+        "c": lambda: models.run_ours(identity),
+    }
+    cases = {name: every[name] for name in options.calls}
+    timings = interleaved(cases, options.repeats, options.device, warm_up=not options.time_only)
+    memory = {} if options.time_only else {name: peak_extra(case, options.device) for name, case in cases.items()}
     again = keys_values_flops(models.config) + RELEASE_NETWORKS_FLOPS
     counted = {"a": flops.plain, "b": flops.total + again, "c": flops.total}
+    _print_times(timings, memory, counted, peak)
+    _print_ratios(timings, memory, counted)
+    once = interleaved({"once": models.prepare}, 2, options.device)["once"]
+    print(f"\nOnce per generation, ours: identity networks, keys and values {once.least:.3f} s.")
+    if not options.time_only:
+        difference = (models.run_ours(identity).float() - models.run_release().float()).abs().max()
+        print(f"Largest difference between (b) and (c) in the velocity: {difference:.1e}.")
+    return timings
+
+
+def _print_times(timings: dict[str, Timing], memory: dict[str, int], counted: dict[str, float], peak: float) -> None:
     rows = []
     for name, timing in timings.items():
         floor = counted[name] / peak
@@ -93,7 +113,7 @@ def _print_calls(models: Contestants, repeats: int, device: str, flops: StepFlop
                 f"{timing.least:.3f}",
                 f"{timing.middle:.3f}",
                 f"{min(timing.wall):.3f}",
-                f"{memory[name] / MEBIBYTE:.0f}",
+                f"{memory[name] / MEBIBYTE:.0f}" if memory else "",
                 f"{counted[name] / 1e9:.0f}",
                 f"{floor:.3f}",
                 f"{timing.least / floor:.2f}",
@@ -101,25 +121,22 @@ def _print_calls(models: Contestants, repeats: int, device: str, flops: StepFlop
         )
     print_table(["", "min s", "median s", "wall min s", "peak extra MiB", "GFLOP", "floor s", "min / floor"], rows)
     print(f"\nFloor: FLOPs at this machine's own matmul rate, {peak / 1e9:.0f} GFLOP/s.\n")
-    _print_ratios(timings, memory)
-    difference = (models.run_ours(identity).float() - models.run_release().float()).abs().max()
-    print(f"\nLargest difference between (b) and (c) in the velocity: {difference:.1e}.")
-    once = interleaved({"once": models.prepare}, max(2, repeats // 2), device)["once"]
-    print(f"Once per generation, ours: identity networks, keys and values {once.least:.3f} s.")
-    return timings
 
 
-def _print_ratios(timings: dict[str, Timing], memory: dict[str, int]) -> None:
+def _print_ratios(timings: dict[str, Timing], memory: dict[str, int], counted: dict[str, float]) -> None:
     rows = []
     for over, under, meaning in (
         ("c", "b", "ours against the release's way"),
         ("c", "a", "ours against no identity"),
         ("b", "a", "the release's way against no identity"),
     ):
+        if over not in timings or under not in timings:
+            continue
         least, middle = ratio(timings[over], timings[under])
-        share = memory[over] / memory[under]
-        rows.append([f"{over} / {under}", meaning, f"{least:.3f}", f"{middle:.3f}", f"{share:.3f}"])
-    print_table(["ratio", "", "time, min", "time, median", "peak extra memory"], rows)
+        held = f"{memory[over] / memory[under]:.3f}" if memory else ""
+        work = f"{counted[over] / counted[under]:.3f}"
+        rows.append([f"{over} / {under}", meaning, f"{least:.3f}", f"{middle:.3f}", work, held])
+    print_table(["ratio", "", "time, min", "time, median", "FLOPs", "peak extra memory"], rows)
 
 
 def _print_full_size() -> None:
