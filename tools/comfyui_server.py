@@ -139,7 +139,7 @@ def main() -> int:
         server = start_server(arguments.base, arguments.port, options=options)
         try:
             wait_until_ready(server)
-            print(f"\nOpen {server.address} in a browser: Workflow → Browse Templates → {PACK_FOLDER}.")
+            print(f"\nOpen {server.address} in a browser: Templates → Extensions → {PACK_FOLDER}.")
             print(f"Models belong into {arguments.base / 'models'}, results lie in {arguments.base / 'output'}.")
             print("Ctrl+C stops the server.", flush=True)
             return server.process.wait()
