@@ -133,8 +133,7 @@ def _numbers(
     path: Path, arrays: Mapping[str, Array], golden: Golden, nets: IdentityNets
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Our values of the keys of one golden file, by the file's name."""
-    from ..video import golden_numbers
-    from . import geometry, video
+    from . import geometry, pipeline, video
 
     name = path.stem
     if name.startswith("face_abstractor"):
@@ -142,11 +141,11 @@ def _numbers(
     if name.startswith("vertex_spiral_net"):
         return vertex_numbers(nets, arrays)
     if name.startswith("layer_attention"):
-        return golden_numbers.layer_attention_numbers()
+        return video.layer_attention_numbers()
     if name.startswith("transformer"):
         return video.transformer_numbers(nets, arrays)
     if name.startswith("rope_full"):
-        return golden_numbers.rotary_numbers()
+        return video.rotary_numbers()
     if name.startswith("eva_visual"):
         return eva_numbers()
     if name.startswith("face_preprocess"):
@@ -154,5 +153,5 @@ def _numbers(
     if name.startswith("deca"):
         return ((key, torch.from_numpy(np.array(a))) for key, a in geometry.deca_numbers(golden))
     if name.startswith("pipeline"):
-        return golden_numbers.pipeline_numbers(nets.tokens, video.pipeline_image(arrays, golden))
+        return pipeline.pipeline_numbers(nets.tokens, pipeline.pipeline_image(arrays, golden), arrays)
     return iter(())

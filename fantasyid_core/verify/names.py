@@ -65,9 +65,9 @@ def digest_checks(file: str, golden: Mapping[str, Any]) -> Iterator[Check]:
 
 def pipeline_settings_checks(file: str, golden: Mapping[str, Any]) -> Iterator[Check]:
     """pipeline.json: our schedule, guidance quirk and VAE keys are the release's."""
-    from ..video.golden_numbers import golden_vae
     from ..video.sample import SamplingOptions, guidance_at
     from ..video.schedule import NOISE_SCHEDULE, DpmSampler
+    from .models import golden_vae
 
     report = golden.get("report", {})
     for name, steps in (("timesteps", 3), ("timesteps_50", 50)):

@@ -1,4 +1,4 @@
-"""The fifth room's golden numbers that need the identity room: the whole transformer, in every way the README names.
+"""The fifth room's golden numbers: layer attention, rotary table, the whole transformer in every way the README names.
 
 Any key that the release's own names could make is computed for every run, so that a file with more keys than the
 published one is checked as well: ``<run>.blockN.hidden``, ``.layer_attentionN``, ``.output`` …
@@ -6,24 +6,21 @@ published one is checked as well: ``<run>.blockN.hidden``, ``.layer_attentionN``
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from ..config import RELEASE
-from ..video.golden_numbers import golden_config, golden_transformer
 from ..video.identity_context import IdentityContext
 from ..video.size import rotary_table
 from ..video.transformer import LayerAdaptiveTransformer3DModel
 from ..weights.golden_rule import tensor_input
-from .check import Array
-from .golden import Golden, read_arrays
 from .identity import IdentityNets
+from .models import golden_config, golden_layer_attention, golden_transformer
 
 Numbers = Iterator[tuple[str, torch.Tensor]]
 _FACE = RELEASE.face_abstractor.tokens
@@ -143,9 +140,22 @@ def records(model: LayerAdaptiveTransformer3DModel) -> Iterator[dict[str, torch.
             hook.remove()
 
 
-def pipeline_image(arrays: Mapping[str, Array], golden: Golden) -> Array:
-    """[64, 64, 3] RGB 0..1, the pipeline's reference crop: of this file, or of the one it may be borrowed from."""
-    pixels = arrays.get("image_uint8")
-    if pixels is None:
-        pixels = read_arrays(golden.support_file("pipeline.safetensors"))["image_uint8"]
-    return pixels.astype(np.float32) / np.float32(255)
+@torch.no_grad()
+def layer_attention_numbers() -> Numbers:
+    """layer_attention.safetensors (golden README, d)."""
+    attention = golden_layer_attention()
+    identity = tensor_input("layer_attention.x", (1, 115, 2048))
+    latents = tensor_input("layer_attention.latents", (1, 96, 3072))
+    yield "output", attention(latents, *attention.keys_values(identity))
+    pair = tensor_input("layer_attention.latents.b2", (2, 96, 3072))
+    yield "output_batch2", attention(pair, *attention.keys_values(identity))
+    attention.bfloat16()
+    low = latents.bfloat16()
+    yield "output_bfloat16", attention(low, *attention.keys_values(identity.bfloat16())).float()
+
+
+def rotary_numbers() -> Numbers:
+    """rope_full.safetensors: every 351st row of the full-size table."""
+    cos, sin = rotary_table(RELEASE, 13, 60, 90)
+    rows = torch.arange(0, len(cos), 351)
+    yield from {"rope_full_index": rows, "rope_full_cos": cos[rows], "rope_full_sin": sin[rows]}.items()

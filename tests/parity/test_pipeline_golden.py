@@ -7,7 +7,7 @@ import torch
 from golden import assert_same_numbers, golden_json, golden_tensors
 from test_transformer_golden import golden_tokens
 
-from fantasyid_core.video import golden_numbers
+from fantasyid_core.verify.pipeline import pipeline_numbers
 from fantasyid_core.video.schedule import NOISE_SCHEDULE, make_sampler
 
 
@@ -15,7 +15,7 @@ def test_three_steps_give_the_releases_latents_and_frames():
     golden = golden_tensors("pipeline.safetensors")
     image = golden.pop("image_uint8").numpy().astype(np.float32) / 255
     ours: dict[str, torch.Tensor] = {}
-    for key, tensor in golden_numbers.pipeline_numbers(golden_tokens, image, ["latents_final"]):
+    for key, tensor in pipeline_numbers(golden_tokens, image, ["latents_final"]):
         ours[key] = tensor
     assert set(golden) <= set(ours)
     for key, expected in golden.items():

@@ -22,8 +22,8 @@ from fantasyid_core.config import RELEASE, ModelConfig
 from fantasyid_core.verify import verify, video
 from fantasyid_core.verify.golden import Golden
 from fantasyid_core.verify.identity import IdentityNets
+from fantasyid_core.verify.models import golden_config, golden_transformer
 from fantasyid_core.verify.video import records, velocity
-from fantasyid_core.video.golden_numbers import golden_config, golden_transformer
 from fantasyid_core.video.layer_attention import LayerAttention
 from fantasyid_core.video.sample import Conditions, SamplingOptions, sample
 from fantasyid_core.video.size import rotary_table
