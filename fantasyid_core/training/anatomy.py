@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -55,7 +56,7 @@ class SkinMap:
 class Anatomy:
     """The bust without its hair shell, V vertices; uv: [V, 2] pixels on the skin map; openness: [V] 0..1 how much
     light reaches a vertex; follow: [V] 0..1 how much it turns with the head; eye: [V] −1 right, 1 left eyeball, 0 else;
-    ear: [V] bool; tables: named fields [V] that the map has too, told at the vertices."""
+    ear: [V] bool; azimuth: [V] degrees; expressions: [52, 3, V] metres per unit, by axis."""
 
     head: HeadModel
     vertices: int
@@ -70,6 +71,7 @@ class Anatomy:
     azimuth: FloatArray
     skin_map: SkinMap
     noise: dict[str, FloatArray]
+    expressions: FloatArray
     keypoint_landmarks: tuple[tuple[int, ...], ...] = (
         (33, 133, 159, 145),
         (362, 263, 386, 374),
@@ -105,6 +107,7 @@ def anatomy() -> Anatomy:
         azimuth=azimuth(base),
         skin_map=_skin_map(head, triangles, region_of, uv, ear),
         noise=_noise(),
+        expressions=np.ascontiguousarray(head.expression_basis[:, :count].transpose(0, 2, 1)),
     )
 
 
@@ -218,15 +221,15 @@ def _mirrored(position: FloatArray) -> FloatArray:
 def _distance(position: FloatArray, points: FloatArray) -> FloatArray:
     """[...] metres from places [..., 3] to the polyline through ``points`` [N, 3]."""
     nearest = np.full(position.shape[:-1], np.inf, np.float32)
-    for start, end in zip(points[:-1], points[1:], strict=True):
+    for start, end in pairwise(points):
         edge = end - start
         share = np.clip((position - start) @ edge / max(float(edge @ edge), 1e-12), 0, 1)
         nearest = np.minimum(nearest, np.linalg.norm(position - start - share[..., None] * edge, axis=-1))
     return nearest.astype(np.float32)
 
 
-def _spot(position: FloatArray, point: FloatArray, radius: float) -> FloatArray:
-    return np.exp(-((np.linalg.norm(position - point, axis=-1) / radius) ** 2)).astype(np.float32)
+def _spot(position: FloatArray, point: npt.ArrayLike, radius: float) -> FloatArray:
+    return np.exp(-((np.linalg.norm(position - np.asarray(point), axis=-1) / radius) ** 2)).astype(np.float32)
 
 
 def _masks(position: FloatArray, marks: FloatArray) -> dict[str, FloatArray]:
@@ -248,7 +251,9 @@ def _masks(position: FloatArray, marks: FloatArray) -> dict[str, FloatArray]:
         "nose": _spot(position, marks[4], 0.015) + 0.5 * _spot(half, marks[98], 0.008),
         "nose_line": _spot(position * np.array([1, 0.35, 1], np.float32), marks[4] * [1, 0.35, 1], 0.012),
         "forehead": _spot(position, marks[151], 0.03),
-        "under_eye": _spot(half * [1, 1.6, 1], (marks[145] + [0.003, -0.008, 0]) * [1, 1.6, 1], 0.015),
+        "under_eye": _spot(
+            half * np.array([1, 1.6, 1], np.float32), (marks[145] + [0.003, -0.008, 0]) * [1, 1.6, 1], 0.015
+        ),
         "lid": np.exp(-((lid / 0.007) ** 2)).astype(np.float32) * smooth_step(y, -0.006, 0.004),
         "eye_line": np.exp(-((outline / 0.0016) ** 2)).astype(np.float32),
         "socket": np.exp(-((outline / 0.009) ** 2)).astype(np.float32),

@@ -3,8 +3,8 @@
     caption  := [shot] SUBJECT [CLOTHES] ACTIONS [, PLACE] [, LIGHT] [, CAMERA]
     ACTIONS  := FACE "and" HEAD | HEAD "and" FACE | FACE | HEAD
 
-Words that follow "left" and "right" are the picture's, as the viewer sees them. A caption has at most ``MAX_TOKENS`` tokens as
-the mini's text encoder counts (words and punctuation marks); the least important parts are left out first.
+"Left" and "right" are the picture's, as the viewer sees them. A caption has at most ``MAX_TOKENS`` tokens as the mini's
+text encoder counts (words and punctuation marks); the least important parts are left out first.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ CLOTHING: dict[str, Choices] = {
 WEARING: Choices = ("in a {}", "wearing a {}", "dressed in a {}", "in {}")
 HEAD: dict[str, Choices] = {
     "still": ("keeps the head still", "holds still", "faces the camera", ""),
-    "turn left": ("turns {} head to the left", "turns to the left", "turns left", "looks over to the left", "rotates {} head left"),
-    "turn right": ("turns {} head to the right", "turns to the right", "turns right", "looks over to the right", "rotates {} head right"),
+    "turn left": ("turns {} head to the left", "turns to the left", "turns left", "looks over to the left",
+                  "rotates {} head left"),
+    "turn right": ("turns {} head to the right", "turns to the right", "turns right", "looks over to the right",
+                   "rotates {} head right"),
     "look up": ("looks up", "raises {} head", "lifts {} head", "looks upward", "tilts {} head up"),
     "look down": ("looks down", "lowers {} head", "bows {} head", "looks downward", "tilts {} head down"),
     "tilt left": ("tilts {} head to the left", "leans {} head left"),
@@ -64,7 +66,8 @@ FACE: dict[str, Choices] = {
 }
 PLACE: dict[str, Choices] = {
     "park": ("in a park", "in a green garden", "in the forest", "outdoors among trees", "in nature"),
-    "city night": ("in a city at night", "on a street at night", "city lights in the background", "in front of night lights"),
+    "city night": ("in a city at night", "on a street at night", "city lights in the background",
+                   "in front of night lights"),
     "sea": ("at the sea", "on the beach", "by the ocean", "in front of the sea"),
     "sunset": ("at sunset", "in front of a sunset", "in the golden hour", "against an evening sky"),
     "room": ("in a library", "in front of a bookshelf", "in a room with books", "indoors", "in an office"),

@@ -149,12 +149,12 @@ def _filmed(options: ClipOptions, scene: Scene, scale: FloatArray, centre: Float
 
 
 def keypoints(posed: FloatArray, affine: FloatArray, distance: FloatArray) -> FloatArray:
-    """[T, 5, 2] picture pixels of eyes, nose tip and mouth corners, image-left first, of posed vertices [T, V, 3]."""
+    """[T, 5, 2] picture pixels of eyes, nose tip and mouth corners, image-left first, of posed vertices [3, V, T]."""
     head, groups = anatomy().head, anatomy().keypoint_landmarks
     marks = [mark for group in groups for mark in group]
-    corners = posed[:, head.triangles[head.landmark_triangle[marks]]]  # [T, L, 3 corners, 3]
-    points = np.einsum("tlkd,lk->tld", corners, head.landmark_weight[marks])
-    flat = project(points.astype(np.float32), affine, distance)[..., :2]
+    corners = posed[:, head.triangles[head.landmark_triangle[marks]]]  # [3, L, 3 corners, T]
+    points = np.einsum("dlkt,lk->dlt", corners, head.landmark_weight[marks])
+    flat = project(points.astype(np.float32), affine, distance)[:2].transpose(2, 1, 0)  # [T, L, 2]
     ends = np.cumsum([len(group) for group in groups])
     return np.stack([part.mean(axis=1) for part in np.split(flat, ends[:-1], axis=1)], axis=1)
 
@@ -179,9 +179,10 @@ def own_crops(frames: Bytes, points: FloatArray, side: int) -> Bytes:
 def _references(figure: Figure, options: ClipOptions, index: int) -> tuple[Bytes, Bytes, Motion]:
     """Crops of the person from other sides, each a photograph of its own."""
     generator, count, side = _generator(options, _REFERENCES, index), options.references, options.crop
-    views = draw_views(generator, count)
+    views = draw_views(generator, max(count, 1))
     if count == 0:
-        return np.zeros((0, side, side, 3), np.uint8), np.zeros((0, side, side), np.uint8), views
+        none = Motion("still", "calm", "", views.angles[:0], views.shoulders[:0], views.expression[:0])
+        return np.zeros((0, side, side, 3), np.uint8), np.zeros((0, side, side), np.uint8), none
     scenes = tuple(draw_scene(generator, side) for _ in range(count))
     distance = generator.uniform(0.6, 3.0, count).astype(np.float32)
     posed = pose_vertices(figure, views.expression, views.angles, views.shoulders)
@@ -199,7 +200,7 @@ def _neutral_basis() -> tuple[FloatArray, FloatArray]:
 
 
 def neutral_vertices(shapes: npt.ArrayLike) -> FloatArray:
-    """[B, 3202, 3] metres: the heads of HEAD_TOPOLOGY at rest of shape coefficients [B, 120], as the 3D branch reads."""
+    """[B, 3202, 3] metres: heads of HEAD_TOPOLOGY at rest with shape coefficients [B, 120], the 3D branch's input."""
     base, basis = _neutral_basis()
     weights = np.atleast_2d(np.asarray(shapes, np.float32))
     return (base + weights @ basis).reshape(len(weights), -1, 3).astype(np.float32)

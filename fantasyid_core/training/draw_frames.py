@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays import FloatArray
 from ..geometry.geometry import rotation_from_angles
-from .anatomy import anatomy, smooth_step
+from .anatomy import MAP, anatomy, smooth_step
 from .figure import Figure
 from .frame_rasterise import Fragments, rasterise_frames
 from .parts import CLOTH, EYE, PLAIN, SKIN
@@ -23,14 +22,17 @@ from .scene import Clothes, Light, Scene
 
 SUPERSAMPLING = 2
 PIVOT = np.array([0.0, -0.062, -0.072], np.float32)  #: metres: where the skull sits on the neck
-_FRAMES_AT_ONCE = 5  # fits the cache
+_FRAMES_AT_ONCE = 6  # fits the cache
 _WRAP = np.array([0.42, 0.24, 0.18], np.float32)  # blood scatters red light round the edge of a shadow
 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """How T pictures are taken. affine: [T, 2, 3] the camera plane (metres, y down, eyes' middle at 0) → picture pixels;
-    distance: [T] metres to the camera; scenes: T of them; shifts: [T, 2] pixels by which the background is moved."""
+    """How T pictures are taken.
+
+    affine: [T, 2, 3] the camera plane (metres, y down, eyes' middle at 0) → picture pixels; distance: [T]
+    metres to the camera; scenes: T of them; shifts: [T, 2] pixels by which the background is moved.
+    """
 
     affine: FloatArray
     distance: FloatArray
@@ -47,85 +49,102 @@ class Pictures:
 
 
 def pose_vertices(figure: Figure, expression: FloatArray, angles: FloatArray, shoulders: FloatArray) -> FloatArray:
-    """[T, V, 3] metres in the camera's axes: x right, y up, z towards the camera, origin between the eyes at rest.
+    """[3, V, T] metres in the camera's axes: x right, y up, z towards the camera, origin between the eyes at rest.
 
     expression: [T, 52]. angles: [T, 3] yaw, pitch, roll of the head in degrees; shoulders: [T, 3] of the body.
     """
-    count = anatomy().vertices
-    used = np.flatnonzero(np.abs(expression).max(axis=0) > 1e-3)
-    basis = anatomy().head.expression_basis[used, :count].reshape(len(used), -1)
-    vertices = np.repeat(figure.vertices[None], len(angles), axis=0)
-    vertices[:, :count] += (expression[:, used] @ basis).reshape(len(angles), count, 3)
-    head = np.stack([rotation_from_angles(*row) for row in angles])
-    body = np.stack([rotation_from_angles(*row) for row in shoulders])
-    arm = vertices - PIVOT
-    follow = figure.follow[None, :, None]
-    turned = np.einsum("tij,tvj->tvi", head, arm) * follow + np.einsum("tij,tvj->tvi", body, arm) * (1 - follow)
-    return (turned + PIVOT).astype(np.float32)
+    body, frames = anatomy(), len(angles)
+    used = np.flatnonzero(np.abs(expression).max(axis=0, initial=0) > 1e-3)
+    vertices = np.repeat((figure.vertices - PIVOT).T[:, :, None], frames, axis=2)
+    moved = body.expressions[used].reshape(len(used), -1).T @ np.ascontiguousarray(expression[:, used].T)
+    vertices[:, : body.vertices] += moved.reshape(3, body.vertices, frames)
+    head, chest = (np.stack([rotation_from_angles(*row) for row in rows], axis=-1) for rows in (angles, shoulders))
+    low = np.flatnonzero(figure.follow < 1)  # all others turn with the head alone
+    turned = _rotated(head, vertices)
+    share = figure.follow[low, None]
+    turned[:, low] = turned[:, low] * share + _rotated(chest, vertices[:, low]) * (1 - share)
+    return np.asarray(turned + PIVOT[:, None, None], np.float32)
+
+
+def _rotated(rotations: FloatArray, vectors: FloatArray) -> FloatArray:
+    """[3, V, T] vectors [3, V, T] turned by rotations [3, 3, T]."""
+    x, y, z = vectors
+    return np.stack([row[0] * x + row[1] * y + row[2] * z for row in rotations])
 
 
 def project(vertices: FloatArray, affine: FloatArray, distance: FloatArray) -> FloatArray:
-    """[T, V, 3] picture pixels (y down) and depth of posed ``vertices`` [T, V, 3]; see Stage."""
-    magnified = distance[:, None] / (distance[:, None] - vertices[..., 2])
-    plane = np.stack([vertices[..., 0] * magnified, -vertices[..., 1] * magnified], axis=-1)
-    flat = plane @ affine[:, :, :2].transpose(0, 2, 1) + affine[:, None, :, 2]
-    scale = np.sqrt(np.abs(np.linalg.det(affine[:, :, :2])))[:, None]
-    return np.concatenate([flat, (vertices[..., 2] * scale)[..., None]], axis=-1).astype(np.float32)
+    """[3, V, T] picture pixels (y down) and depth of posed ``vertices`` [3, V, T]; see Stage."""
+    magnified = distance / (distance - vertices[2])
+    x, y = vertices[0] * magnified, -vertices[1] * magnified
+    flat = [affine[:, row, 0] * x + affine[:, row, 1] * y + affine[:, row, 2] for row in range(2)]
+    scale = np.sqrt(np.abs(np.linalg.det(affine[:, :, :2])))
+    return np.stack([*flat, vertices[2] * scale]).astype(np.float32)
 
 
 def draw(figure: Figure, posed: FloatArray, stage: Stage, size: int) -> Pictures:
-    """The pictures of ``size`` × ``size`` pixels of vertices ``posed`` [T, V, 3] by ``pose_vertices``."""
+    """The pictures of ``size`` × ``size`` pixels of vertices ``posed`` [3, V, T] by ``pose_vertices``."""
     fine = size * SUPERSAMPLING
-    points = project(posed, stage.affine, stage.distance)
-    points[..., :2] = points[..., :2] * SUPERSAMPLING + (SUPERSAMPLING - 1) / 2
-    points[..., 2] *= SUPERSAMPLING
-    light = np.empty((*posed.shape[:2], 4), np.float32)
-    for frame in range(len(posed)):
-        light[frame] = light_vertices(figure, posed[frame], stage.scenes[frame].light)
     layers = []
-    for start in range(0, len(posed), _FRAMES_AT_ONCE):
+    for start in range(0, len(stage.scenes), _FRAMES_AT_ONCE):
         part = slice(start, start + _FRAMES_AT_ONCE)
-        fragments = rasterise_frames(points[part], figure.triangles, figure.two_sided, fine)
-        colour = colour_fragments(figure, fragments, light[part], stage.scenes[part], fine)
-        layers.append(_averaged(fragments, colour, len(points[part]), size))
+        vertices, scenes = np.ascontiguousarray(posed[:, :, part]), stage.scenes[part]
+        points = project(vertices, stage.affine[part], stage.distance[part])
+        points[:2] = points[:2] * SUPERSAMPLING + np.float32((SUPERSAMPLING - 1) / 2)
+        fragments = rasterise_frames(points, figure.triangles, figure.two_sided, fine)
+        light = light_vertices(figure, vertices, [scene.light for scene in scenes])
+        colour = colour_fragments(figure, fragments, light, scenes, fine)
+        layers.append(_averaged(fragments, colour, len(scenes), size))
     return _finish(np.concatenate(layers), stage)
 
 
-def light_vertices(figure: Figure, vertices: FloatArray, light: Light) -> FloatArray:
-    """[V, 4] linear light that falls on every vertex, and the highlight it sends to the camera."""
-    normals = _normals(figure, vertices)
-    facing = (normals @ light.direction)[:, None]
+def light_vertices(figure: Figure, vertices: FloatArray, lights: list[Light]) -> FloatArray:
+    """[V·T, 4] linear light that falls on every vertex of [3, V, T], and the highlight it sends to the camera."""
+    x, y, z = _normals(figure, vertices)  # each [V, T]
+    exposure = np.array([light.exposure for light in lights], np.float32)
+    direction = np.array([light.direction for light in lights], np.float32).T  # [3, T]
+    key, fill, rim = (
+        np.array([getattr(light, name) for light in lights], np.float32).T * exposure for name in ("key", "fill", "rim")
+    )
     open_ = figure.openness[:, None]
-    key = np.clip((facing + _WRAP) / (1 + _WRAP), 0, 1) * open_
-    sky = (0.58 + 0.42 * normals[:, 1:2]) * open_**1.5
-    behind = np.clip(1 - np.abs(normals[:, 2:3]), 0, 1) ** 3 * np.clip(0.4 + normals[:, 1:2], 0, 1)
-    half = light.direction + np.array([0, 0, 1], np.float32)
-    half /= np.linalg.norm(half)
-    facing_half = np.clip(normals @ half, 0, 1)
-    spark = facing_half**18 * float(light.key.mean()) * 1.4 + 0.25 * float(light.fill.mean()) * facing_half**4
-    lit = (key * light.key + sky * light.fill + behind * light.rim) * light.exposure
-    return np.concatenate([lit, (spark * open_[:, 0] * light.exposure)[:, None]], axis=1)
+    facing = x * direction[0] + y * direction[1] + z * direction[2]
+    sky = (np.float32(0.58) + np.float32(0.42) * y) * (open_ * np.sqrt(open_))
+    edge = np.float32(1) - np.abs(z)
+    behind = edge * edge * edge * np.clip(np.float32(0.4) + y, 0, 1)
+    lit = np.empty((*x.shape, 4), np.float32)
+    for channel, wrap in enumerate(_WRAP):
+        from_lamp = np.maximum((facing + wrap) * np.float32(1 / (1 + wrap)), 0) * open_
+        lit[..., channel] = from_lamp * key[channel] + sky * fill[channel] + behind * rim[channel]
+    half = direction + np.array([[0], [0], [1]], np.float32)
+    half /= np.linalg.norm(half, axis=0)
+    towards = np.maximum(x * half[0] + y * half[1] + z * half[2], 0)
+    fourth = np.square(np.square(towards))
+    sharp = np.square(np.square(fourth))  # Blinn's highlight, to the power of 16
+    lit[..., 3] = (
+        sharp * (np.float32(1.4) * key.mean(axis=0)) + fourth * (np.float32(0.25) * fill.mean(axis=0))
+    ) * open_
+    return lit.reshape(-1, 4)
 
 
-def _normals(figure: Figure, vertices: FloatArray) -> FloatArray:
-    """[V, 3] smooth unit normals."""
-    corners = vertices[figure.triangles]
-    b, c = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    faces = np.empty_like(b)
-    for axis, (one, two) in enumerate(((1, 2), (2, 0), (0, 1))):
-        faces[:, axis] = b[:, one] * c[:, two] - b[:, two] * c[:, one]
-    total = figure.gather @ faces
-    return (total / np.maximum(np.sqrt((total * total).sum(axis=1, keepdims=True)), 1e-12)).astype(np.float32)
+def _normals(figure: Figure, vertices: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Smooth unit normals of [3, V, T], by axis [V, T]."""
+    a, b, c = figure.triangles.T
+    first = [axis[a] for axis in vertices]
+    bx, by, bz = (axis[b] - start for axis, start in zip(vertices, first, strict=True))
+    cx, cy, cz = (axis[c] - start for axis, start in zip(vertices, first, strict=True))
+    x = figure.gather @ (by * cz - bz * cy)
+    y = figure.gather @ (bz * cx - bx * cz)
+    z = figure.gather @ (bx * cy - by * cx)
+    per = np.float32(1) / np.maximum(np.sqrt(x * x + y * y + z * z), np.float32(1e-12))
+    return x * per, y * per, z * per
 
 
 def colour_fragments(
     figure: Figure, fragments: Fragments, light: FloatArray, scenes: tuple[Scene, ...], fine: int
 ) -> FloatArray:
-    """[P, 3] linear RGB of every visible point; light: [T, V, 4]."""
-    lit = fragments.interpolate(light.reshape(-1, 4))
+    """[P, 3] linear RGB of every visible point; light: [V·T, 4]."""
+    lit = fragments.interpolate(light)
     place = fragments.interpolate_corners(figure.values)
     material = figure.material[fragments.triangle]
-    frame = fragments.pixel // (fine * fine)
     surface = np.empty((len(place), 4), np.float32)  # linear RGB and gloss
     skin = np.flatnonzero(material == SKIN)
     surface[skin] = _sampled(figure.skin_map, place[skin, :2])
@@ -135,19 +154,22 @@ def colour_fragments(
     eye = np.flatnonzero(material == EYE)
     surface[eye] = _eye(place[eye], figure.person)
     cloth = np.flatnonzero(material == CLOTH)
-    surface[cloth] = _cloth(place[cloth], frame[cloth], figure, scenes)
-    return surface[:, :3] * lit[:, :3] + (surface[:, 3] * lit[:, 3])[:, None]
+    surface[cloth] = _cloth(place[cloth], fragments.pixel[cloth] // (fine * fine), figure, scenes)
+    surface *= lit
+    return surface[:, :3] + surface[:, 3:]
 
 
 def _sampled(skin_map: FloatArray, place: FloatArray) -> FloatArray:
     """[P, 4] the map at pixel positions [P, 2], bilinear."""
-    columns = 512  # remap takes pictures of less than 32768 pixels a side
-    rows = -(-max(len(place), 1) // columns)
-    padded = np.zeros((rows * columns, 2), np.float32)
-    padded[: len(place)] = place
-    grid = padded.reshape(rows, columns, 2)
-    picked = cv2.remap(skin_map, grid, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(picked.reshape(-1, 4)[: len(place)], np.float32)
+    # by hand: on one thread, OpenCV 5.0's remap of four channels gave other numbers from call to call
+    place = np.clip(place, 0, MAP - 1.01)
+    corner = place.astype(np.intp)
+    across, down = (place - corner).T[:, :, None]
+    index, flat = corner[:, 1] * MAP + corner[:, 0], skin_map.reshape(-1, 4)
+    upper, lower = flat[index], flat[index + MAP]
+    upper += (flat[index + 1] - upper) * across
+    lower += (flat[index + (MAP + 1)] - lower) * across
+    return np.asarray(upper + (lower - upper) * down, np.float32)
 
 
 def _eye(ray: FloatArray, person: Person) -> FloatArray:
@@ -170,11 +192,13 @@ def _eye(ray: FloatArray, person: Person) -> FloatArray:
 
 def _cloth(place: FloatArray, frame: npt.NDArray[np.intp], figure: Figure, scenes: tuple[Scene, ...]) -> FloatArray:
     """[P, 4] skin above the collar, cloth below it."""
+    skin = np.append(np.square(figure.person.skin) * 0.93, 0.08).astype(np.float32)
+    if all(scene is scenes[0] for scene in scenes):
+        return _dressed(place, scenes[0].clothes, skin)
     surface = np.empty((len(place), 4), np.float32)
-    skin = np.append(np.square(figure.person.skin) * 0.93, 0.08)
     for number, scene in enumerate(scenes):
         here = np.flatnonzero(frame == number)
-        surface[here] = _dressed(place[here], scene.clothes, skin.astype(np.float32))
+        surface[here] = _dressed(place[here], scene.clothes, skin)
     return surface
 
 
@@ -218,7 +242,11 @@ def _finish(layers: FloatArray, stage: Stage) -> Pictures:
 
 
 def _shifted(background: FloatArray, shift: FloatArray, size: int) -> FloatArray:
-    margin = (len(background) - size) / 2
-    x, y = np.clip(margin - shift, 0, 2 * margin)
-    matrix = np.array([[1, 0, -x], [0, 1, -y]], np.float32)
-    return np.asarray(cv2.warpAffine(background, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE), np.float32)
+    """[S, S, 3] the part of the background that the moving camera sees, bilinear."""
+    margin = len(background) - size
+    place = np.clip(margin / 2 - shift, 0, margin - 0.01)
+    x, y = place.astype(int)
+    across, down = (place - (x, y)).astype(np.float32)
+    rows = background[y : y + size + 1]
+    blended = rows[:-1] * (1 - down) + rows[1:] * down
+    return blended[:, x : x + size] * (1 - across) + blended[:, x + 1 : x + size + 1] * across

@@ -31,7 +31,8 @@ class Figure:
     """V vertices, F triangles.
 
     vertices: [V, 3] metres at rest, hair included. triangles: [F, 3]. values: [F, 3, 3] per corner: skin map pixels
-    (SKIN), the direction from the eyeball's centre at rest (EYE), linear RGB (PLAIN), the place at rest (CLOTH).
+    (SKIN), the direction from the eyeball's centre at rest (EYE), linear RGB (PLAIN), the place at rest (CLOTH);
+    the second and third corner's as differences from the first's.
     material: [F]. two_sided: [F]. plain_gloss: [F] of PLAIN ones. openness, follow: [V]. skin_map: [MAP, MAP, 4].
     gather: sparse [V, F], sums what the triangles round a vertex have. The first
     ``anatomy().vertices`` vertices move with expressions. neutral: [3202, 3] the bare head of HEAD_TOPOLOGY.
@@ -71,7 +72,7 @@ def build_figure(person: Person) -> Figure:
         neutral=bare[: len(load_head().base)],
         vertices=vertices,
         triangles=triangles,
-        values=np.concatenate([values, *(part.values[part.triangles] for part in parts)]).astype(np.float32),
+        values=_differences(np.concatenate([values, *(part.values[part.triangles] for part in parts)])),
         material=np.concatenate([material, *(_filled(part, part.material) for part in parts)]).astype(np.uint8),
         two_sided=np.concatenate([_two_sided(body), *(_filled(part, part.two_sided) for part in parts)]).astype(bool),
         plain_gloss=np.concatenate([gloss, *(part.gloss for part in parts)])[triangles[:, 0]],
@@ -80,6 +81,12 @@ def build_figure(person: Person) -> Figure:
         gather=_gather(len(vertices), triangles),
         skin_map=paint(person),
     )
+
+
+def _differences(values: FloatArray) -> FloatArray:
+    values = values.astype(np.float32)
+    values[:, 1:] -= values[:, :1]
+    return values
 
 
 def _gather(vertices: int, triangles: IntArray) -> Any:
@@ -145,7 +152,8 @@ def _hair_thickness(person: Person, base: FloatArray, azimuth: FloatArray) -> Fl
     if style in _FULL_HEAD:
         lumps = sum(np.sin(base @ generator.normal(0, 220, 3) + generator.uniform(0, 6.3)) for _ in range(4))
         low = smooth_step(base[:, 1], -0.07, 0.045)
-        return thickness * (0.30 + 0.70 * low) * (1 + 0.13 * _FULL_HEAD[style] * np.asarray(lumps, np.float32) / 2)
+        rough = 1 + 0.065 * _FULL_HEAD[style] * np.asarray(lumps)
+        return np.asarray(thickness * (0.30 + 0.70 * low) * rough, np.float32)
     if style in ("short", "quiff", "crop"):
         thickness *= 0.30 + 0.70 * crown
     if style == "quiff":
@@ -158,7 +166,7 @@ def _hair_thickness(person: Person, base: FloatArray, azimuth: FloatArray) -> Fl
         thickness *= 1 - 0.45 * np.exp(-((side / 0.008) ** 2)) * crown
         thickness += 0.004 * np.sign(person.parting) * np.sign(-side) * crown * (np.abs(side) > 0.004)
     waves = np.sin(base @ generator.normal(0, 130, 3) + generator.uniform(0, 6.3))
-    return np.clip(thickness * (1 + 0.12 * waves), 0, None)
+    return np.clip(thickness * (1 + 0.12 * waves), 0, None).astype(np.float32)
 
 
 def _beard_growth(person: Person, body: Anatomy, bare: FloatArray, base: FloatArray) -> FloatArray:

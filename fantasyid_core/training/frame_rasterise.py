@@ -1,8 +1,9 @@
-"""A z-buffer for many small pictures of one moving mesh: several frames at once, ten times as fast as the exact one.
+"""A z-buffer for many small pictures of one moving mesh: several frames at once, far faster than the exact one.
 
-``geometry.rasterise`` is exact and takes one picture; training data wants thousands of frames of 128 pixels a second.
-Here triangles that face away are dropped first, and the rest are tested in blocks of equal size, so that every step
-is one broadcast over all triangles of all frames. An edge may be drawn by both its triangles (the nearer one stays).
+``geometry.rasterise`` is exact and takes one picture; training data wants hundreds of pictures a second. Here
+triangles that face away are dropped first. Small ones (most) are tested in blocks of equal size, large ones are cut
+into rows, and every step is one broadcast over all triangles of all frames. An edge may be drawn by both its triangles
+(the nearer one stays).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from ..arrays import FloatArray, IntArray
 
-_BLOCKS = (1, 2, 3, 4, 6, 9, 14, 24, 48, 4096)  # pixels; a triangle is tested in the smallest block that holds it
+_BLOCKS = np.array([1, 2, 3, 4])  # pixels; a small triangle is tested in the smallest that holds it
 _EDGE = np.float32(-1e-4)  # slack of the inside test: rounding must not leave cracks between neighbours
 _SMALLEST_AREA = np.float32(1e-6)  # pixels²
 
@@ -26,7 +27,7 @@ class Fragments:
     """The visible points of the mesh in T frames of S × S pixels; P is the number of covered pixels of all frames.
 
     pixel: [P] index into T·S·S. triangle: [P]. second, third: [P] weights of the triangle's second and third corner
-    (the first has the rest). corners: [P, 3] index into the T·V points.
+    (the first has the rest). corners: [3, P] index into the V·T points.
     """
 
     pixel: Indices
@@ -36,109 +37,153 @@ class Fragments:
     corners: Indices
 
     def interpolate(self, values: FloatArray) -> FloatArray:
-        """[P, C] of the moving ``values`` [T·V, C]."""
-        return _mixed(values, self.corners, self.second, self.third)
+        """[P, C] of the moving ``values`` [V·T, C]."""
+        first = values[self.corners[0]]
+        mixed = (values[self.corners[1]] - first) * self.second[:, None]
+        mixed += (values[self.corners[2]] - first) * self.third[:, None]
+        mixed += first
+        return mixed
 
     def interpolate_corners(self, values: FloatArray) -> FloatArray:
-        """[P, C] of ``values`` [F, 3, C] that every triangle has of its own and that do not move."""
+        """[P, C] of ``values`` [F, 3, C] that every triangle has of its own and that do not move: the first corner's,
+        and the second's and third's difference from it."""
         own = values[self.triangle]
-        first = np.float32(1) - self.second - self.third
-        return own[:, 0] * first[:, None] + own[:, 1] * self.second[:, None] + own[:, 2] * self.third[:, None]
-
-
-def _mixed(values: FloatArray, corners: Indices, second: FloatArray, third: FloatArray) -> FloatArray:
-    first = values[corners[:, 0]]
-    mixed = first + (values[corners[:, 1]] - first) * second[:, None]
-    mixed += (values[corners[:, 2]] - first) * third[:, None]
-    return mixed
+        mixed = own[:, 1] * self.second[:, None]
+        mixed += own[:, 2] * self.third[:, None]
+        mixed += own[:, 0]
+        return mixed
 
 
 def rasterise_frames(points: FloatArray, triangles: IntArray, two_sided: npt.NDArray[np.bool_], side: int) -> Fragments:
-    """What T frames of ``side`` × ``side`` pixels show of ``points`` [T, V, 3] (pixels, y down, z towards the camera).
+    """What T frames of ``side`` × ``side`` pixels show of ``points`` [3, V, T]: x, y (pixels, y down), z to the camera.
 
     triangles: [F, 3], counter-clockwise seen from outside (with y up). two_sided: [F], true where the back shows too.
     Pixel centres are at whole numbers.
     """
-    frames, vertices = points.shape[:2]
-    flat = (triangles.astype(np.intp)[None] + (np.arange(frames) * vertices)[:, None, None]).reshape(-1, 3)
-    set_up = _set_up(points.reshape(-1, 3), flat, np.tile(two_sided, frames), side)
-    pieces = [_block(set_up, block, smaller, side, len(triangles)) for smaller, block in _pairs()]
-    pixel, depth, second, third, triangle = (np.concatenate([piece[n] for piece in pieces]) for n in range(5))
+    frames = points.shape[2]
+    seen = _visible(points, triangles, two_sided, side)
+    *small, large = _groups(seen)
+    pieces = [_block(seen, rows, side) for rows in small if len(rows)]
+    if len(large):
+        pieces.append(_rows(seen, large, side))
+    if not pieces:
+        empty, none = np.zeros(0, np.intp), np.zeros(0, np.float32)
+        return Fragments(empty, empty, none, none, np.zeros((3, 0), np.intp))
+    pixel, depth, second, third, owner = (np.concatenate([piece[n] for piece in pieces]) for n in range(5))
     nearest = np.full(frames * side * side, -np.inf, np.float32)
     np.maximum.at(nearest, pixel, depth)
-    shown = np.full(frames * side * side, -1, np.intp)
     front = np.flatnonzero(depth >= nearest[pixel])
+    shown = np.full(frames * side * side, -1, np.intp)
     shown[pixel[front]] = front  # of equally near ones the last stays
     chosen = shown[shown >= 0]
-    owner = triangle[chosen]
-    return Fragments(pixel[chosen], owner % len(triangles), second[chosen], third[chosen], flat[owner])
-
-
-def _pairs() -> list[tuple[int, int]]:
-    return list(zip((0, *_BLOCKS[:-1]), _BLOCKS, strict=True))
+    index = seen.index[owner[chosen]]
+    triangle, frame = index // frames, index % frames
+    corners = triangles.T[:, triangle] * np.intp(frames) + frame
+    return Fragments(pixel[chosen], triangle, second[chosen], third[chosen], corners)
 
 
 @dataclass(frozen=True, eq=False)
-class _Setup:
-    """Triangles that may show. index: [N]; size: [N] side of the bounding box, pixels; column, row: [N] its corner in
-    the frame; end_column, end_row: [N]; values: [N, 9] second and third weight and depth there, and their slopes
-    (value, per column, per row)."""
+class _Visible:
+    """N triangles that may show. index: [N] triangle · T + frame; start: [N] pixel index of the bounding box's upper
+    left corner; wide, high: [N] its pixels; column, row: [N]; values: [9, N] second and third weight and depth at that
+    corner, each with its slope per column and per row."""
 
     index: Indices
-    size: Indices
+    start: Indices
+    wide: Indices
+    high: Indices
     column: Indices
     row: Indices
-    end_column: Indices
-    end_row: Indices
     values: FloatArray
 
 
-def _set_up(points: FloatArray, triangles: Indices, two_sided: npt.NDArray[np.bool_], side: int) -> _Setup:
-    x, y, z = (np.ascontiguousarray(points[:, axis])[triangles.T] for axis in range(3))  # [3, N]
-    bx, by, cx, cy = x[1] - x[0], y[1] - y[0], x[2] - x[0], y[2] - y[0]
+def _visible(points: FloatArray, triangles: IntArray, two_sided: npt.NDArray[np.bool_], side: int) -> _Visible:
+    frames = points.shape[2]
+    x, y, z = points
+    a, b, c = triangles.T
+    x0, y0 = x[a], y[a]  # [F, T]
+    bx, by, cx, cy = x[b] - x0, y[b] - y0, x[c] - x0, y[c] - y0
     area = by * cx - bx * cy  # y runs down: positive in front
-    column, end_column = _range(x, side)
-    row, end_row = _range(y, side)
-    seen = (area > _SMALLEST_AREA) | (two_sided & (area < -_SMALLEST_AREA))
-    kept = np.flatnonzero(seen & (end_column > column) & (end_row > row))
-    x0, y0, z0, z1, z2 = x[0][kept], y[0][kept], z[0][kept], z[1][kept], z[2][kept]
-    bx, by, cx, cy, column, row = bx[kept], by[kept], cx[kept], cy[kept], column[kept], row[kept]
+    seen = (area > _SMALLEST_AREA) | (two_sided[:, None] & (area < -_SMALLEST_AREA))
+    index = np.flatnonzero(seen)
+    x0, y0, bx, by, cx, cy, area = (part.ravel()[index] for part in (x0, y0, bx, by, cx, cy, area))
+    column, wide = _range(x0, bx, cx, side)
+    row, high = _range(y0, by, cy, side)
+    kept = np.flatnonzero((wide > 0) & (high > 0))
+    index, column, row, wide, high = (part[kept] for part in (index, column, row, wide, high))
+    x0, y0, bx, by, cx, cy = (part[kept] for part in (x0, y0, bx, by, cx, cy))
+    triangle, frame = index // frames, index % frames
+    z0, z1, z2 = (z[corner[triangle], frame] for corner in (a, b, c))
     per = np.float32(1) / area[kept]
     px, py = column.astype(np.float32) - x0, row.astype(np.float32) - y0
     second_x, second_y, third_x, third_y = -cy * per, cx * per, by * per, -bx * per
     second, third = px * second_x + py * second_y, px * third_x + py * third_y
-    b, c = z1 - z0, z2 - z0
-    values = (second, second_x, second_y, third, third_x, third_y)
-    values += (z0 + second * b + third * c, second_x * b + third_x * c, second_y * b + third_y * c)
-    end_column, end_row = end_column[kept], end_row[kept]
-    size = np.maximum(end_column - column, end_row - row)
-    return _Setup(kept, size, column, row, end_column, end_row, np.stack(values, axis=1))
+    b_, c_ = z1 - z0, z2 - z0
+    depth = (z0 + second * b_ + third * c_, second_x * b_ + third_x * c_, second_y * b_ + third_y * c_)
+    values = np.stack([second, second_x, second_y, third, third_x, third_y, *depth])
+    return _Visible(index, frame * (side * side) + row * side + column, wide, high, column, row, values)
 
 
-def _range(coordinate: FloatArray, side: int) -> tuple[Indices, Indices]:
-    """[N] first pixel centre of triangles with these corners [3, N], and the one behind the last."""
-    low = np.minimum(np.minimum(coordinate[0], coordinate[1]), coordinate[2])
-    high = np.maximum(np.maximum(coordinate[0], coordinate[1]), coordinate[2])
-    limit = np.float32(side)
-    first = np.ceil(np.clip(low, 0, limit)).astype(np.intp)
-    return first, np.ceil(np.clip(high + np.float32(1e-3), 0, limit)).astype(np.intp)
+def _range(start: FloatArray, b: FloatArray, c: FloatArray, side: int) -> tuple[Indices, Indices]:
+    """[N] first pixel centre within triangles of corners start, start + b, start + c, and how many there are."""
+    low = start + np.minimum(np.minimum(b, c), np.float32(0))
+    high = start + np.maximum(np.maximum(b, c), np.float32(0))
+    first = np.ceil(np.clip(low, 0, side))
+    return first.astype(np.intp), (np.ceil(np.clip(high + np.float32(1e-3), 0, side)) - first).astype(np.intp)
 
 
-def _block(set_up: _Setup, block: int, smaller: int, side: int, count: int) -> tuple[npt.NDArray, ...]:
-    """Pixel, depth, second and third weight, triangle of all fragments of triangles of this block size."""
-    rows = np.flatnonzero((set_up.size > smaller) & (set_up.size <= block))
-    block = min(block, int(set_up.size[rows].max()) if len(rows) else 1)
-    offset = np.arange(block, dtype=np.float32)
-    second, sx, sy, third, tx, ty, depth, dx, dy = set_up.values[rows].T[:, :, None, None]  # each [N, 1, 1]
-    column, row = offset[None, None, :], offset[None, :, None]
-    b = (second + sy * row) + sx * column  # [N, rows, columns]
-    c = (third + ty * row) + tx * column
-    inside = (b >= _EDGE) & (c >= _EDGE) & (b + c <= np.float32(1) - _EDGE)
-    owner, down, right = np.nonzero(inside)
+def _groups(seen: _Visible) -> list[Indices]:
+    """Which triangles' boxes fit each of the blocks and, last, none of them."""
+    size = np.searchsorted(_BLOCKS, np.maximum(seen.wide, seen.high)).astype(np.int8)
+    order = np.argsort(size, kind="stable")
+    ends = np.searchsorted(size[order], np.arange(len(_BLOCKS) + 1))
+    return [order[low:high] for low, high in zip(ends, [*ends[1:], len(order)], strict=True)]
+
+
+def _block(seen: _Visible, rows: Indices, side: int) -> tuple[npt.NDArray, ...]:
+    """Pixel, depth, second and third weight, and row in ``seen`` of every fragment of the triangles ``rows``."""
+    wide, high = int(seen.wide[rows].max()), int(seen.high[rows].max())
+    values = seen.values[:6, rows]
+    right = np.arange(wide, dtype=np.float32)[:, None]
+    down = np.arange(high, dtype=np.float32)[:, None, None]
+    b = (values[0] + values[2] * down) + values[1] * right  # [high, wide, N]: long rows are fast
+    c = (values[3] + values[5] * down) + values[4] * right
+    inside = (np.minimum(b, c) >= _EDGE) & (b + c <= np.float32(1) - _EDGE)
+    found = np.flatnonzero(inside)
+    place, owner = found // len(rows), found % len(rows)
+    below, aside = place // wide, place % wide
     of = rows[owner]
-    fits = (set_up.column[of] + right < side) & (set_up.row[of] + down < side)
-    owner, down, right, of = owner[fits], down[fits], right[fits], of[fits]
-    index = set_up.index[of]
-    pixel = (index // count) * (side * side) + (set_up.row[of] + down) * side + set_up.column[of] + right
-    z = depth[owner, 0, 0] + dy[owner, 0, 0] * down + dx[owner, 0, 0] * right
-    return pixel, z.astype(np.float32), b[owner, down, right], c[owner, down, right], index
+    if wide * high > 1:
+        fits = np.flatnonzero((seen.column[of] + aside < side) & (seen.row[of] + below < side))
+        found, below, aside, of = found[fits], below[fits], aside[fits], of[fits]
+    depth = seen.values[6, of] + seen.values[8, of] * below + seen.values[7, of] * aside
+    pixel = seen.start[of] + below * side + aside
+    return pixel, depth.astype(np.float32), b.ravel()[found], c.ravel()[found], of
+
+
+def _rows(seen: _Visible, rows: Indices, side: int) -> tuple[npt.NDArray, ...]:
+    """As _block, for large triangles: the pixels of a row that lie within all three edges are a run."""
+    owner, down = _counted(seen.high[rows])
+    of = rows[owner]
+    below, slopes = down.astype(np.float32), seen.values[1::3, of]  # [3, spans]
+    at = seen.values[0::3, of] + seen.values[2::3, of] * below  # second and third weight and depth at the row's start
+    weight = np.stack([at[0], at[1], 1 - at[0] - at[1]]) - _EDGE
+    slope = np.stack([slopes[0], slopes[1], -slopes[0] - slopes[1]])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossing = -weight / slope
+    first = np.where(slope > 0, crossing, 0).max(axis=0)
+    last = np.where(slope < 0, crossing, np.float32(side)).min(axis=0)
+    empty = ((slope == 0) & (weight < 0)).any(axis=0)
+    start = np.ceil(np.clip(first, 0, side)).astype(np.intp)
+    end = np.minimum(np.floor(np.clip(last, -1, side)).astype(np.intp), seen.wide[of] - 1)
+    run, right = _counted(np.where(empty, 0, np.maximum(end - start + 1, 0)))
+    right += start[run]
+    step = right.astype(np.float32)
+    second, third, depth = (at[n, run] + slopes[n, run] * step for n in range(3))
+    return seen.start[of[run]] + down[run] * side + right, depth, second, third, of[run]
+
+
+def _counted(length: Indices) -> tuple[Indices, Indices]:
+    """For every entry that often: its number, and 0 .. length − 1."""
+    owner = np.repeat(np.arange(len(length)), length)
+    return owner, np.arange(len(owner)) - np.repeat(np.cumsum(length) - length, length)

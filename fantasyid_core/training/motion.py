@@ -220,7 +220,8 @@ def _look(
         aim[:, 0] = aim[:, 0] * (1 - move) + (-30 if action == "glance left" else 30) * move
     across, up = np.clip(aim[:, 0] / 32, -1, 1), np.clip(aim[:, 1] / 25, -1, 1)
     for name, value in (
-        ("eyeLookOutLeft", across), ("eyeLookInRight", across), ("eyeLookInLeft", -across), ("eyeLookOutRight", -across),
+        ("eyeLookOutLeft", across), ("eyeLookInRight", across), ("eyeLookInLeft", -across),
+        ("eyeLookOutRight", -across),
     ):  # fmt: skip
         weights[:, _columns(name)[0]] = np.clip(value, 0, 1)
     for name, value in (("eyeLookUp*", up), ("eyeLookDown*", -up)):

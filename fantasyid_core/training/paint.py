@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 import numpy as np
 
 from ..arrays import FloatArray
 from .anatomy import EAR_PATCH, MAP, SkinMap, anatomy, smooth_step
 from .people import Person
 
+FACE = slice(int(0.20 * MAP), int(0.80 * MAP))  #: rows and columns of the map with all that faces have
 SKIN_GLOSS, LIP_GLOSS, HAIR_GLOSS = 0.10, 0.28, 0.16
 
 _AZIMUTHS = np.array([0, 12, 25, 38, 50, 60, 67, 73, 80, 88, 100, 120, 150, 180], np.float32)
@@ -59,16 +63,52 @@ def beard_cover(person: Person, masks: dict[str, FloatArray]) -> FloatArray:
 
 def paint(person: Person) -> FloatArray:
     """[MAP, MAP, 4] linear RGB and gloss 0..1 of the person's skin map."""
-    skin_map, generator = anatomy().skin_map, np.random.default_rng(person.seed)
+    generator = np.random.default_rng(person.seed)
     noise = _rolled(generator)
-    colour = _skin(person, skin_map, noise, generator)
-    gloss = np.full((MAP, MAP), SKIN_GLOSS * (0.3 + 1.2 * person.shine), np.float32)
-    gloss *= 1 + 0.8 * skin_map["nose_line"] + 0.5 * skin_map["forehead"]
-    _features(person, skin_map, noise, colour, gloss)
-    _beard(person, skin_map, noise, colour, gloss)
-    colour[:EAR_PATCH, :EAR_PATCH] = linear(person.skin) * (0.97, 0.90 - 0.08 * person.redness, 0.89)
-    _hair(person, skin_map, noise, colour, gloss)
-    return np.dstack([np.clip(colour, 0.004, 0.95), gloss]).astype(np.float32)
+    layers = np.empty((4, MAP, MAP), np.float32)  # red, green, blue, gloss
+    shade = 1 + 0.05 * (0.4 + person.blotches) * noise["broad"] + 0.022 * noise["fine"]
+    for channel, tone in enumerate(linear(person.skin)):
+        layers[channel] = shade * tone
+    layers[3] = SKIN_GLOSS * (0.3 + 1.2 * person.shine)
+    face = _Window(layers[:, FACE, FACE], _face_map(), {name: picture[FACE, FACE] for name, picture in noise.items()})
+    _skin(person, face, generator)
+    _features(person, face)
+    _beard(person, face)
+    ear = linear(person.skin) * np.array([0.97, 0.90 - 0.08 * person.redness, 0.89], np.float32)
+    layers[:3, :EAR_PATCH, :EAR_PATCH] = ear[:, None, None]
+    _hair(person, _Window(layers, anatomy().skin_map, noise))
+    return np.ascontiguousarray(np.clip(layers, 0.004, 0.95).transpose(1, 2, 0))
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """A part of the map: layers [4, H, W] to paint on, its anatomy and its noise."""
+
+    layers: FloatArray
+    skin: SkinMap
+    noise: dict[str, FloatArray]
+
+    def blend(self, colour: FloatArray, share: FloatArray) -> None:
+        """Cover ``share`` [H, W] of what is there with ``colour`` [3] or [3, H, W]."""
+        for layer, tone in zip(self.layers[:3], colour, strict=True):
+            layer += (tone - layer) * share
+
+    def darken(self, by: FloatArray, tint: tuple[float, float, float] = (1, 1, 1)) -> None:
+        """Take the share ``by`` [H, W] of the light away, more or less in each channel."""
+        for layer, weight in zip(self.layers[:3], tint, strict=True):
+            layer *= 1 - by * np.float32(weight)
+
+
+@lru_cache(maxsize=1)
+def _face_map() -> SkinMap:
+    whole = anatomy().skin_map
+    return SkinMap(
+        whole.position[FACE, FACE],
+        whole.azimuth[FACE, FACE],
+        whole.brow_across[FACE, FACE],
+        whole.brow_along[FACE, FACE],
+        {name: mask[FACE, FACE] for name, mask in whole.masks.items()},
+    )
 
 
 def _rolled(generator: np.random.Generator) -> dict[str, FloatArray]:
@@ -79,100 +119,87 @@ def _rolled(generator: np.random.Generator) -> dict[str, FloatArray]:
     }
 
 
-def _blend(colour: FloatArray, other: FloatArray | tuple[float, ...], share: FloatArray) -> None:
-    colour += (np.asarray(other, np.float32) - colour) * share[..., None]
-
-
-def _skin(
-    person: Person, skin_map: SkinMap, noise: dict[str, FloatArray], generator: np.random.Generator
-) -> FloatArray:
-    """[MAP, MAP, 3] bare skin: tone, blood, blotches, freckles, moles, wrinkles."""
-    base = linear(person.skin)
-    pale = 1 - 0.6 * person.melanin
-    blood = 0.05 + 0.28 * person.redness * pale
-    red = skin_map["cheek"] + 0.9 * skin_map["nose"] + 0.15 * noise["soft"] * person.blotches
-    dark = 0.05 * noise["broad"] * (0.4 + person.blotches) + 0.022 * noise["fine"]
-    dark -= 0.45 * person.under_eye * skin_map["under_eye"] + 0.10 * skin_map["socket"]
-    dark -= person.wrinkles * (0.38 * skin_map["fold"] + 0.30 * skin_map["crow"] * np.abs(noise["strands"].T))
-    dark -= 0.30 * person.wrinkles * _forehead_lines(skin_map) + 0.10 * skin_map["fold"] + 0.5 * skin_map["nostril"]
-    shade = np.clip(1 + dark, 0.25, 1.3)
-    colour = base * shade[..., None]
-    colour *= 1 - blood * red[..., None] * np.array([0.05, 0.55, 0.50], np.float32)
+def _skin(person: Person, face: _Window, generator: np.random.Generator) -> None:
+    """What bare skin shows: blood, shadows, wrinkles, freckles, moles."""
+    skin, noise = face.skin, face.noise
+    dark = 0.45 * person.under_eye * skin["under_eye"] + 0.10 * skin["socket"] + 0.10 * skin["fold"]
+    dark += 0.5 * skin["nostril"]
+    if person.wrinkles:
+        lines = np.cos(2 * np.pi * (skin.position[..., 1] - 0.030) / 0.0085) * skin["forehead"]
+        dark += person.wrinkles * (0.38 * skin["fold"] + 0.30 * skin["crow"] * np.abs(noise["strands"].T))
+        dark += 0.30 * person.wrinkles * np.clip(lines, 0, 1)
+    face.darken(np.clip(dark, 0, 0.75))
+    blood = (0.05 + 0.28 * person.redness) * (1 - 0.6 * person.melanin)
+    red = skin["cheek"] + 0.9 * skin["nose"] + 0.15 * person.blotches * noise["soft"]
+    face.darken(np.float32(blood) * red, (0.05, 0.55, 0.50))
     if person.freckles:
-        spots = smooth_step(noise["fine"], 1.1, 1.7) * (skin_map["cheek"] + skin_map["nose"] + 0.25)
-        colour *= 1 - 0.45 * person.freckles * spots[..., None] * np.array([0.5, 0.8, 1.0], np.float32)
-    for _ in range(int(round(4 * person.moles))):
-        _mole(skin_map, generator, colour)
-    return colour
+        spots = smooth_step(noise["fine"], 1.1, 1.7) * (skin["cheek"] + skin["nose"] + 0.25)
+        face.darken(np.float32(0.45 * person.freckles) * spots, (0.5, 0.8, 1.0))
+    for _ in range(round(4 * person.moles)):
+        _mole(face, generator)
+    face.layers[3] *= 1 + 0.8 * skin["nose_line"] + 0.5 * skin["forehead"]
 
 
-def _forehead_lines(skin_map: SkinMap) -> FloatArray:
-    height = skin_map.position[..., 1]
-    waves = np.cos(2 * np.pi * (height - 0.030) / 0.0085) * skin_map["forehead"]
-    return np.clip(waves, 0, 1)
+def _mole(face: _Window, generator: np.random.Generator) -> None:
+    x, y = generator.uniform(-0.05, 0.05), generator.uniform(-0.09, 0.04)
+    position = face.skin.position
+    away = np.hypot(position[..., 0] - np.float32(x), position[..., 1] - np.float32(y))
+    size = generator.uniform(0.0018, 0.0034)
+    face.darken(0.65 * smooth_step(-away, -size, -0.001) * (position[..., 2] > -0.02))
 
 
-def _mole(skin_map: SkinMap, generator: np.random.Generator, colour: FloatArray) -> None:
-    centre = np.array([generator.uniform(-0.05, 0.05), generator.uniform(-0.09, 0.04)], np.float32)
-    away = np.hypot(skin_map.position[..., 0] - centre[0], skin_map.position[..., 1] - centre[1])
-    spot = smooth_step(-away, -generator.uniform(0.0018, 0.0034), -0.001) * (skin_map.position[..., 2] > -0.02)
-    colour *= 1 - 0.65 * spot[..., None]
-
-
-def _features(
-    person: Person, skin_map: SkinMap, noise: dict[str, FloatArray], colour: FloatArray, gloss: FloatArray
-) -> None:
+def _features(person: Person, face: _Window) -> None:
     """Lips, eye make-up, the lash line and brows."""
-    lip = skin_map["lips"]
-    _blend(colour, linear(person.lips), np.clip(lip * person.lip_strength, 0, 1))
-    gloss += lip * (LIP_GLOSS - gloss) * person.lip_strength
-    shadow = np.clip(linear(person.lips) * 0.35 + 0.3 * linear(person.skin) * (0.4, 0.35, 0.5), 0, 1)
-    _blend(colour, shadow, 0.75 * person.eye_shadow * skin_map["lid"])
-    line = np.clip(skin_map["eye_line"] * (0.35 + 0.6 * person.lashes), 0, 0.95)
-    _blend(colour, linear(person.brow) * 0.35, line)
-    _blend(colour, linear(person.brow), _brows(person, skin_map, noise))
+    lip, gloss = face.skin["lips"] * np.float32(person.lip_strength), face.layers[3]
+    face.blend(linear(person.lips), lip)
+    gloss += lip * (LIP_GLOSS - gloss)
+    if person.eye_shadow:
+        shadow = linear(person.lips) * 0.35 + 0.3 * linear(person.skin) * np.array([0.4, 0.35, 0.5], np.float32)
+        face.blend(shadow, np.float32(0.75 * person.eye_shadow) * face.skin["lid"])
+    line = np.clip(face.skin["eye_line"] * np.float32(0.35 + 0.6 * person.lashes), 0, 0.95)
+    face.blend(linear(person.brow) * 0.35, line)
+    face.blend(linear(person.brow), _brows(person, face))
 
 
-def _brows(person: Person, skin_map: SkinMap, noise: dict[str, FloatArray]) -> FloatArray:
-    """[MAP, MAP] 0..1: a strip along the brow that thins towards the temple."""
-    along = skin_map.brow_along
+def _brows(person: Person, face: _Window) -> FloatArray:
+    """[H, W] 0..1: a strip along the brow that thins towards the temple."""
+    along = face.skin.brow_along
     end = 0.95 + 0.25 * person.brow_length
     middle = 0.0025 + (0.0045 * person.brow_arch - 0.001) * np.sin(np.pi * np.clip(along * 0.85, 0, 1))
-    half = (0.0021 + 0.0042 * person.brow_thickness) * (1 - 0.65 * np.clip(along, 0, 1.2) ** 1.5)
-    inside = smooth_step(half - np.abs(skin_map.brow_across - middle), -0.0011, 0.0011)
+    taper = np.clip(along, 0, 1.2)
+    half = np.float32(0.0021 + 0.0042 * person.brow_thickness) * (1 - 0.65 * taper * np.sqrt(taper))
+    inside = smooth_step(half - np.abs(face.skin.brow_across - middle), -0.0011, 0.0011)
     ends = smooth_step(along, -0.10, 0.06) * smooth_step(-along, -end, 0.12 - end)
-    hairs = 1 + 0.15 * noise["fine"]
-    return np.clip(inside * ends * hairs * (0.45 + 0.55 * person.brow_density), 0, 0.97)
+    hairs = 1 + 0.15 * face.noise["fine"]
+    return np.clip(inside * ends * hairs * np.float32(0.45 + 0.55 * person.brow_density), 0, 0.97)
 
 
-def _beard(
-    person: Person, skin_map: SkinMap, noise: dict[str, FloatArray], colour: FloatArray, gloss: FloatArray
-) -> None:
-    cover = beard_cover(person, skin_map.masks)
+def _beard(person: Person, face: _Window) -> None:
     if person.beard_style == "none":
         if not person.woman:  # the shadow of a shaven beard
-            _blend(colour, linear(person.beard) * 0.8 + 0.03, 0.10 * np.maximum(skin_map["beard"], cover))
+            shadow = np.maximum(face.skin["beard"], np.maximum(face.skin["moustache"], face.skin["goatee"]))
+            face.blend(linear(person.beard) * 0.8 + 0.03, np.float32(0.10) * shadow)
         return
+    cover, noise, gloss = beard_cover(person, face.skin.masks), face.noise, face.layers[3]
     density = 0.35 * person.beard_density if person.beard_style == "stubble" else person.beard_density
-    ragged = smooth_step(cover + 0.07 * noise["soft"], 0.25, 0.80)
-    strands = linear(person.beard) * (1 + 0.30 * noise["fine"] + 0.18 * noise["strands"])[..., None]
-    gloss += np.clip(ragged * density, 0, 1) * (0.03 - gloss)
-    _blend(colour, np.clip(strands, 0.003, 1), np.clip(ragged * density * (1 + 0.12 * noise["fine"]), 0, 0.97))
+    ragged = smooth_step(cover + 0.07 * noise["soft"], 0.25, 0.80) * np.float32(density)
+    gloss += ragged * (0.03 - gloss)
+    strands = linear(person.beard)[:, None, None] * (1 + 0.30 * noise["fine"] + 0.18 * noise["strands"])
+    face.blend(np.clip(strands, 0.003, 1), np.clip(ragged * (1 + 0.12 * noise["fine"]), 0, 0.97))
 
 
-def _hair(
-    person: Person, skin_map: SkinMap, noise: dict[str, FloatArray], colour: FloatArray, gloss: FloatArray
-) -> None:
-    ragged = skin_map.position[..., 1] + 0.0022 * noise["soft"]
-    cover = hair_cover(person, skin_map.azimuth, ragged)
+def _hair(person: Person, whole: _Window) -> None:
+    if person.hair_style == "bald":
+        return
+    position, noise, gloss = whole.skin.position, whole.noise, whole.layers[3]
+    cover = hair_cover(person, whole.skin.azimuth, position[..., 1] + 0.0022 * noise["soft"])
     cover[:EAR_PATCH, :EAR_PATCH] = 0
-    density = 0.62 if person.hair_style == "shaved" else 0.97
     strands = noise["curls"] if person.hair_style in ("curly", "afro") else noise["strands"]
     shade = 1 + 0.17 * strands + 0.12 * noise["fine"]
-    part = skin_map.position[..., 0] - 0.035 * person.parting
-    groove = np.exp(-((part / 0.0035) ** 2)) * (skin_map.position[..., 1] > 0.07)
     if person.hair_style in ("short", "bob", "long", "wavy"):
-        shade -= 0.55 * groove
-    gloss += cover * (HAIR_GLOSS * (0.15 + person.hair_shine) - gloss) * (person.hair_style != "shaved")
-    strand = np.clip(linear(person.hair) * np.clip(shade, 0.3, 1.8)[..., None], 0.003, 1)
-    _blend(colour, strand, cover * density)
+        part = (position[..., 0] - np.float32(0.035 * person.parting)) / np.float32(0.0035)
+        shade -= 0.55 * np.exp(-(part * part)) * (position[..., 1] > 0.07)
+    if person.hair_style != "shaved":
+        gloss += cover * (HAIR_GLOSS * (0.15 + person.hair_shine) - gloss)
+    colour = linear(person.hair)[:, None, None] * np.clip(shade, 0.3, 1.8)
+    whole.blend(colour, cover * np.float32(0.62 if person.hair_style == "shaved" else 0.97))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -203,7 +204,7 @@ def _hair_colour(generator: Generator, melanin: float, age: float) -> FloatArray
     return _near(generator, _between(_HAIR, lightness), 0.015)
 
 
-def _skin_looks(generator: Generator, melanin: float, age: float, woman: bool) -> dict[str, FloatArray | float]:
+def _skin_looks(generator: Generator, melanin: float, age: float, woman: bool) -> dict[str, Any]:
     skin = _between(_SKIN, melanin)
     undertone = generator.normal(0, 1) * np.array([0.008, 0.002, -0.016])
     skin = np.clip(skin + undertone + generator.normal(0, 0.008, 3), 0.05, 0.98).astype(np.float32)
@@ -225,7 +226,7 @@ def _skin_looks(generator: Generator, melanin: float, age: float, woman: bool) -
     }
 
 
-def _eye_looks(generator: Generator, melanin: float, hair: FloatArray, woman: bool) -> dict[str, FloatArray | float]:
+def _eye_looks(generator: Generator, melanin: float, hair: FloatArray, woman: bool) -> dict[str, Any]:
     light = generator.random() if melanin < 0.35 else generator.beta(1, 7)
     # brows follow the hair, but white or dyed hair keeps darker ones
     natural = hair * generator.uniform(0.45, 0.9) if hair.mean() < 0.7 else hair * generator.uniform(0.55, 0.95)
@@ -241,9 +242,7 @@ def _eye_looks(generator: Generator, melanin: float, hair: FloatArray, woman: bo
     }
 
 
-def _hair_looks(
-    generator: Generator, hair: FloatArray, melanin: float, age: float, woman: bool
-) -> dict[str, FloatArray | float | str]:
+def _hair_looks(generator: Generator, hair: FloatArray, melanin: float, age: float, woman: bool) -> dict[str, Any]:
     men = (0.07, 0.05 + 0.12 * age, 0.10, 0.17, 0.24, 0.14, 0.08, 0.04, 0.02, 0.03, 0.01, 0.02, 0.01)
     women = (0.01, 0.00, 0.02, 0.03, 0.08, 0.03, 0.08, 0.05, 0.18, 0.20, 0.17, 0.08, 0.07)
     odds = np.array(women if woman else men)
@@ -267,7 +266,7 @@ def _hair_looks(
     }
 
 
-def _beard_looks(generator: Generator, hair: FloatArray, woman: bool) -> dict[str, FloatArray | float | str]:
+def _beard_looks(generator: Generator, hair: FloatArray, woman: bool) -> dict[str, Any]:
     odds = (1, 0, 0, 0, 0, 0) if woman else (0.42, 0.17, 0.08, 0.09, 0.14, 0.10)
     style = BEARD_STYLES[generator.choice(len(BEARD_STYLES), p=odds)]
     low, high = {"full beard": (0.008, 0.022), "short beard": (0.002, 0.005)}.get(style, (0.001, 0.005))
@@ -281,7 +280,7 @@ def _beard_looks(generator: Generator, hair: FloatArray, woman: bool) -> dict[st
     }
 
 
-def _glasses_looks(generator: Generator) -> dict[str, FloatArray | float | str]:
+def _glasses_looks(generator: Generator) -> dict[str, Any]:
     style = GLASSES_STYLES[generator.choice(len(GLASSES_STYLES), p=(0.66, 0.11, 0.11, 0.08, 0.04))]
     return {
         "glasses": style,

@@ -31,8 +31,8 @@ PLAIN_SHARE = 0.5  # of backgrounds
 
 @dataclass(frozen=True, eq=False)
 class Light:
-    """direction: [3] towards the lamp (x right, y up, z towards the camera), unit. key, fill, rim: [3] linear colours of
-    the lamp, of the sky before the person, and of a lamp behind. exposure: factor."""
+    """direction: [3] unit, towards the lamp (x right, y up, z towards the camera). key, fill, rim: [3] linear colours
+    of the lamp, of the sky before the person, and of a lamp behind. exposure: factor."""
 
     name: str
     direction: FloatArray
