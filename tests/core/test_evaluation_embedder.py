@@ -53,8 +53,8 @@ def describe(chip: np.ndarray) -> np.ndarray:
 
 def test_the_network_gives_dlibs_own_descriptor_of_dlibs_own_chip(astronaut):
     chip = warp_square(astronaut[0].photograph, DLIB_MATRIX, 150)
-    # the 8-bit numbers alone make 0.04
-    assert np.linalg.norm(describe(chip) - DLIB_DESCRIPTOR / 1e4) < 0.06
+    # 0.039 comes of the 8-bit numbers; red and blue exchanged in the mean alone make 0.051
+    assert np.linalg.norm(describe(chip) - DLIB_DESCRIPTOR / 1e4) < 0.045
     assert np.linalg.norm(describe(np.ascontiguousarray(chip[::-1])) - DLIB_DESCRIPTOR / 1e4) > 0.4
 
 
