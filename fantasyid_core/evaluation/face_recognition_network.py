@@ -86,7 +86,8 @@ def load_face_recognition_network() -> FaceRecognitionNetwork:
 
 def _state_dict(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """8-bit numbers back to floats, each convolution's gain multiplied into its weight."""
-    state = {key: value.float() for key, value in stored.items() if key.endswith((".weight", ".bias"))}
+    kept = {key: value for key, value in stored.items() if key.endswith((".weight", ".bias"))}
+    state = {key: value.to(torch.float32, copy=True) for key, value in kept.items()}  # the file may be replaced
     for key in [key for key in state if key.endswith(".weight")]:
         name = key.removesuffix(".weight")
         if f"{name}.quantization" in stored:
