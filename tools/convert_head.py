@@ -173,6 +173,7 @@ def convert(package: Package) -> tuple[dict[str, Array], dict[str, str]]:
         "macro_names": ",".join(names["macro"]),
         "expression_names": ",".join(names["expression"]),
     }
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # save_file writes memory as it lies
     return arrays, {"header": json.dumps(metadata)}  # one entry: more would be written in random order
 
 

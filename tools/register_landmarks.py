@@ -43,8 +43,8 @@ def register() -> tuple[Array, Array, Array]:
     from there to where the network sees it."""
     torch.set_num_threads(1)  # with OMP_NUM_THREADS=1, the same bytes each time
     head = load_head()
-    evidence, weight, sights = gather_evidence(head)
     canonical = canonical_face()
+    evidence, weight, sights = gather_evidence(head, vertex_normals(canonical.vertices, canonical.triangles))
     pairs = mirror_pairs(canonical.vertices)
     evidence, weight = make_symmetric(evidence, weight, pairs)
     target = bend_canonical(canonical.vertices / 100.0, canonical.triangles, evidence, weight)
@@ -76,12 +76,12 @@ def mean_offset(head: HeadModel, sights: list[Sight]) -> Array:
     return offset
 
 
-def gather_evidence(head: HeadModel) -> tuple[Array, Array, list[Sight]]:
+def gather_evidence(head: HeadModel, normals: Array) -> tuple[Array, Array, list[Sight]]:
     """[468, 3] metres on the mean head: the median of where each landmark was seen; [468] how often and how well;
-    and every sight.
+    and every sight. normals: [468, 3] of the canonical mesh.
 
-    Of each landmark only the third of the sights that faced it best count: at the outline of a face the network's
-    points slide along the cheek.
+    Of each landmark only sights from its own side count (else the far cheek is found on the nose before it), and of
+    those the third that faced it best: at the outline of a face the network's points slide along the cheek.
     """
     generator = np.random.default_rng(468)
     seen: list[list[Array]] = [[] for _ in range(468)]
@@ -94,7 +94,7 @@ def gather_evidence(head: HeadModel) -> tuple[Array, Array, list[Sight]]:
             picture, raster, normal_z = draw(head, vertices, pose, SKIN[person % len(SKIN)], generator)
             landmarks, score = look(head, vertices, pose, picture)
             if score > 0.9:
-                collect(head, landmarks, raster, normal_z, seen)
+                collect(head, landmarks, normals @ pose.rotation[2] > FACING, raster, normal_z, seen)
                 sights.append((vertices, pose, landmarks))
     found, weight = np.zeros((468, 3)), np.zeros(468)
     for number, points in enumerate(seen):
@@ -110,11 +110,7 @@ def draw(
 ) -> tuple[Array, Raster, Array]:
     """A picture [H, W, 3], its z-buffer, and the z part of the surface normal [H, W]."""
     raster = rasterise(pose.project(vertices), head.triangles, SIDE, SIDE)
-    corners = vertices[head.triangles].astype(np.float64)
-    facets = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros((len(vertices), 3))
-    for k in range(3):
-        np.add.at(normals, head.triangles[:, k], facets)
+    normals = vertex_normals(vertices, head.triangles)
     values = np.concatenate([head.base, normals @ pose.rotation.T], axis=1)
     image = raster.interpolate(head.triangles, values.astype(np.float32))
     rest, normal = image[..., :3], image[..., 3:]
@@ -125,6 +121,16 @@ def draw(
     picture = paint(rest, region, head, skin) * shade[..., None]
     picture[region < 0] = generator.uniform(0.3, 0.8, 3)
     return np.clip(picture, 0, 1).astype(np.float32), raster, normal[..., 2]
+
+
+def vertex_normals(vertices: Array, triangles: Array) -> Array:
+    """[V, 3] unit normals."""
+    corners = vertices[triangles].astype(np.float64)
+    facets = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.zeros((len(vertices), 3))
+    for k in range(3):
+        np.add.at(normals, triangles[:, k], facets)
+    return np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12))
 
 
 def paint(rest: Array, region: Array, head: HeadModel, skin: Array) -> Array:
@@ -159,10 +165,12 @@ def look(head: HeadModel, vertices: Array, pose: HeadPose, picture: Array) -> tu
     return detect_landmarks_with_score(face)
 
 
-def collect(head: HeadModel, landmarks: Array, raster: Raster, normal_z: Array, seen: list[list[Array]]) -> None:
+def collect(
+    head: HeadModel, landmarks: Array, near: Array, raster: Raster, normal_z: Array, seen: list[list[Array]]
+) -> None:
     """Append to ``seen`` x, y, z of the mean head under each of the landmarks [468, 3], and how it faced the camera."""
     column, row = np.round(landmarks[:, 0]).astype(int), np.round(landmarks[:, 1]).astype(int)
-    for number in range(468):
+    for number in np.flatnonzero(near):
         r, c = row[number], column[number]
         if not (0 <= r < SIDE and 0 <= c < SIDE) or normal_z[r, c] < FACING or raster.triangle_index[r, c] < 0:
             continue
