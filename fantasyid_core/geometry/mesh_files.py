@@ -73,13 +73,14 @@ def _check_readable(path: Path) -> None:
         raise InputError(f"{path.name} is larger than {MAX_BYTES // 1_000_000} MB, too large for a head; simplify it.")
 
 
-def _read(path: Path) -> trimesh.Trimesh:
-    """Every mesh of the file as one. trimesh's readers raise whatever their format's library raises."""
+def _read(path: Path) -> trimesh.Trimesh | trimesh.PointCloud:
+    """Every mesh of the file as one, or its points. trimesh's readers raise whatever their format's library raises."""
     import trimesh
 
     try:
         # maintain_order keeps an .obj's vertices as they are listed, which is what makes a topology
-        return trimesh.load(path, force="mesh", process=False, maintain_order=True)  # type: ignore[return-value]
+        found = trimesh.load(path, process=False, maintain_order=True)
+        return found.to_mesh() if isinstance(found, trimesh.Scene) else found  # type: ignore[return-value]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError, NotImplementedError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise InputError(f"{path.name} is damaged or not finished ({reason}); export it again.") from error
