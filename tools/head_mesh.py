@@ -70,10 +70,9 @@ def build_bust(vertices: Array, quads: Array, uv: Array, groups: Array, lips: Ar
     source, geometry_vertices = order_vertices(vertices, triangles, labels)
     lookup = np.full(len(vertices), -1)
     lookup[source] = np.arange(len(source))
-    eyes = [lookup[np.unique(quads[groups == f"helper-{side}-eye"])] for side in "rl"]
-    return Bust(
-        source, lookup[triangles], labels, corners_uv, *eyes, geometry_vertices, int((labels < GEOMETRY_REGIONS).sum())
-    )
+    right_eye, left_eye = (lookup[np.unique(quads[groups == f"helper-{side}-eye"])] for side in "rl")
+    in_geometry = int((labels < GEOMETRY_REGIONS).sum())
+    return Bust(source, lookup[triangles], labels, corners_uv, right_eye, left_eye, geometry_vertices, in_geometry)
 
 
 def label_quads(vertices: Array, quads: Array, groups: Array, lips: Array, cavities: Array) -> Array:

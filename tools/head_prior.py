@@ -20,8 +20,10 @@ TARGET_DEVIATION = 0.18
 SKULL_DEVIATION = 0.12
 SKULL = ("head-", "forehead-", "l-ear-", "r-ear-", "neck-")
 LOPSIDED_DEVIATION = 0.06
-LOPSIDED = ("head-angle-", "head-trans-in", "head-trans-out", "mouth-trans-in", "mouth-trans-out")
-LOPSIDED += ("nose-trans-in", "nose-trans-out")
+LOPSIDED = (
+    *("head-angle-", "head-trans-in", "head-trans-out"),
+    *("mouth-trans-in", "mouth-trans-out", "nose-trans-in", "nose-trans-out"),
+)
 LEFT_RIGHT_CORRELATION = 0.85
 DIRICHLET = 0.5
 COMPONENTS = 120

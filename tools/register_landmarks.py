@@ -52,7 +52,7 @@ def register() -> tuple[Array, Array, Array]:
     nearest, weights = nearest_on_mesh(target, head.base.astype(np.float64)[head.triangles[skin]])
     moved = np.linalg.norm(target - np.einsum("lk,lkd->ld", weights, head.base[head.triangles[skin[nearest]]]), axis=1)
     print(f"seen: {np.mean(weight > 1):.0%} of the landmarks; pulled to the skin by {moved.mean() * 1000:.2f} mm")
-    triangle = skin[nearest]
+    triangle = skin[nearest].astype(np.int32)
     registered = replace(head, landmark_triangle=triangle, landmark_weight=weights.astype(np.float32))
     offset = mean_offset(registered, sights)
     offset = (offset + offset[pairs] * [-1, 1, 1]) / 2
@@ -161,7 +161,7 @@ def look(head: HeadModel, vertices: Array, pose: HeadPose, picture: Array) -> tu
     points += [vertices[by_x[0]], vertices[by_x[-1]]]
     keypoints = pose.project(np.array(points))[:, :2]
     crop = np.zeros((512, 512, 3), np.float32)
-    face = Face(picture, np.array([0, 0, SIDE, SIDE]), keypoints, 1.0, crop, np.eye(2, 3))
+    face = Face(picture, np.array([0, 0, SIDE, SIDE]), keypoints, 1.0, crop, np.eye(2, 3, dtype=np.float32))
     return detect_landmarks_with_score(face)
 
 

@@ -40,7 +40,7 @@ def load_mesh(path: Path | str, models_dirs: Sequence[Path] = ()) -> FaceGeometr
         raise InputError(f"{path.name} holds positions that are not numbers (NaN or infinity); export it again.")
     if not len(getattr(mesh, "faces", ())):
         return _point_cloud(path, vertices, models_dirs)
-    triangles = np.asarray(mesh.faces, dtype=np.int32)
+    triangles = np.asarray(mesh.faces, dtype=np.int32)  # type: ignore[union-attr]
     topology = _topology(vertices, triangles)
     if topology != FREE_TOPOLOGY:
         _check_metres(path, vertices)
