@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(
         commands.add_parser("evaluate", help="measure how well videos keep a person: RS, IFS, FM, FID and more")
     )
+    _add_train(commands.add_parser("train", help="make training data"))
     _add_verify(commands.add_parser("verify", help="compute the golden numbers of the authors' release and compare"))
     return parser
 
@@ -129,6 +130,21 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pack", default="antelopev2", help="for arcface: the pack (default: antelopev2)")
     parser.add_argument("--folder-fps", type=float, default=8.0, help="frame rate of folders of frames (default: 8)")
     parser.set_defaults(run=_evaluate)
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    stages = parser.add_subparsers(required=True, metavar="STAGE")
+    data = stages.add_parser("data", help="render clips of synthetic talking heads (docs/synthetic-heads.md)")
+    data.add_argument("--out", type=Path, required=True, help="the folder for the shards; the same command resumes")
+    data.add_argument("--clips", type=int, required=True, help="how many clips")
+    data.add_argument("--seed", type=int, default=0, help="same seed, same clips (default: 0)")
+    data.add_argument("--size", type=int, default=64, help="side of the frames in pixels, 64 to 128 (default: 64)")
+    data.add_argument("--crop", type=int, default=None, help="side of the reference crops (default: as --size)")
+    data.add_argument("--frames", type=int, default=17, help="frames per clip (default: 17)")
+    data.add_argument("--references", type=int, default=6, help="crops of the person from elsewhere (default: 6)")
+    data.add_argument("--people", type=int, default=None, help="how many people (default: a new one in every clip)")
+    data.add_argument("--processes", type=int, default=2, help="how many at a time, one core each (default: 2)")
+    data.set_defaults(run=_train_data)
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
@@ -215,6 +231,17 @@ def _verify(options: argparse.Namespace) -> int:
     from .verify import run_verify
 
     return run_verify(options.directory)
+
+
+def _train_data(options: argparse.Namespace) -> int:
+    from .training.clips import ClipOptions
+    from .training.shards import make_dataset
+
+    crop = options.size if options.crop is None else options.crop
+    wanted = ClipOptions(options.seed, options.size, options.frames, options.references, crop, options.people)
+    shards = make_dataset(options.out, wanted, options.clips, options.processes, progress_bar("shards"))
+    _say(f"{options.out}: {options.clips} clips in {len(shards)} files.")
+    return 0
 
 
 def progress_bar(stage: str) -> ProgressCallback:

@@ -28,7 +28,7 @@ from .scene import COLOURS, LIGHTS, SCENES, SHOTS, Scene, draw_camera, draw_scen
 
 Bytes = npt.NDArray[np.uint8]
 
-SMALLEST_SIZE, LARGEST_SIZE = 32, 256
+SMALLEST_SIZE, LARGEST_SIZE = 32, 256  #: pixels
 BACKGROUNDS = (*COLOURS, *SCENES)
 _PERSON, _TAKE, _REFERENCES = 0, 1, 2  # streams of random numbers
 _KEYPOINT_JITTER = 0.0015  # metres: a detector does not find the same spot twice

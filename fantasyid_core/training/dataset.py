@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ..errors import InputError
 from .clips import Clip, ClipOptions, make_clip, neutral_vertices
@@ -79,3 +79,20 @@ class CachedClips(IterableDataset[Sample]):
             inside = np.random.default_rng([self.seed, _SHUFFLE, self.epoch, int(place)])
             for number in inside.permutation(len(clips)) if self.shuffle else range(len(clips)):
                 yield sample_of(clips[number])
+
+
+def clip_loader(clips: IterableDataset[Sample], batch_size: int, workers: int = 0) -> DataLoader[Sample]:
+    """Whole batches of ``clips``; the tensors get a first axis, "caption" becomes a list.
+
+    workers: processes that prepare batches, one core each. They are started afresh: OpenCV's threads do not survive a
+    fork, and a forked worker may wait for them for ever.
+    """
+    context = "spawn" if workers else None
+    return DataLoader(
+        clips,
+        batch_size,
+        num_workers=workers,
+        drop_last=True,
+        multiprocessing_context=context,
+        persistent_workers=workers > 0,
+    )

@@ -128,9 +128,9 @@ def light_vertices(figure: Figure, vertices: FloatArray, lights: list[Light]) ->
 def _normals(figure: Figure, vertices: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Smooth unit normals of [3, V, T], by axis [V, T]."""
     a, b, c = figure.triangles.T
-    first = [axis[a] for axis in vertices]
-    bx, by, bz = (axis[b] - start for axis, start in zip(vertices, first, strict=True))
-    cx, cy, cz = (axis[c] - start for axis, start in zip(vertices, first, strict=True))
+    first = [np.take(axis, a, axis=0) for axis in vertices]
+    bx, by, bz = (np.take(axis, b, axis=0) - start for axis, start in zip(vertices, first, strict=True))
+    cx, cy, cz = (np.take(axis, c, axis=0) - start for axis, start in zip(vertices, first, strict=True))
     x = figure.gather @ (by * cz - bz * cy)
     y = figure.gather @ (bz * cx - bx * cz)
     z = figure.gather @ (bx * cy - by * cx)
@@ -144,10 +144,10 @@ def colour_fragments(
     """[P, 3] linear RGB of every visible point; light: [V·T, 4]."""
     lit = fragments.interpolate(light)
     place = fragments.interpolate_corners(figure.values)
-    material = figure.material[fragments.triangle]
+    material = np.take(figure.material, fragments.triangle)
     surface = np.empty((len(place), 4), np.float32)  # linear RGB and gloss
     skin = np.flatnonzero(material == SKIN)
-    surface[skin] = _sampled(figure.skin_map, place[skin, :2])
+    surface[skin] = _sampled(figure.skin_map, np.take(place, skin, axis=0)[:, :2])
     plain = np.flatnonzero(material == PLAIN)
     surface[plain, :3] = place[plain]
     surface[plain, 3] = figure.plain_gloss[fragments.triangle[plain]]
@@ -166,9 +166,9 @@ def _sampled(skin_map: FloatArray, place: FloatArray) -> FloatArray:
     corner = place.astype(np.intp)
     across, down = (place - corner).T[:, :, None]
     index, flat = corner[:, 1] * MAP + corner[:, 0], skin_map.reshape(-1, 4)
-    upper, lower = flat[index], flat[index + MAP]
-    upper += (flat[index + 1] - upper) * across
-    lower += (flat[index + (MAP + 1)] - lower) * across
+    upper, right, lower, last = (np.take(flat, index + step, axis=0) for step in (0, 1, MAP, MAP + 1))
+    upper += (right - upper) * across
+    lower += (last - lower) * across
     return np.asarray(upper + (lower - upper) * down, np.float32)
 
 

@@ -38,20 +38,29 @@ class Fragments:
 
     def interpolate(self, values: FloatArray) -> FloatArray:
         """[P, C] of the moving ``values`` [V·T, C]."""
-        first = values[self.corners[0]]
-        mixed = (values[self.corners[1]] - first) * self.second[:, None]
-        mixed += (values[self.corners[2]] - first) * self.third[:, None]
-        mixed += first
-        return mixed
+        first, second, third = (_picked(values, corner) for corner in self.corners)
+        second -= first
+        third -= first
+        second *= self.second[:, None]
+        third *= self.third[:, None]
+        first += second
+        first += third
+        return first
 
     def interpolate_corners(self, values: FloatArray) -> FloatArray:
         """[P, C] of ``values`` [F, 3, C] that every triangle has of its own and that do not move: the first corner's,
         and the second's and third's difference from it."""
-        own = values[self.triangle]
-        mixed = own[:, 1] * self.second[:, None]
-        mixed += own[:, 2] * self.third[:, None]
-        mixed += own[:, 0]
-        return mixed
+        first, second, third = (_picked(values[:, corner], self.triangle) for corner in range(3))
+        second *= self.second[:, None]
+        third *= self.third[:, None]
+        first += second
+        first += third
+        return first
+
+
+def _picked(values: npt.NDArray, index: Indices) -> npt.NDArray:
+    """values[index] of rows; ``take`` is ten times as fast as indexing."""
+    return np.take(values, index, axis=0, mode="clip")
 
 
 def rasterise_frames(points: FloatArray, triangles: IntArray, two_sided: npt.NDArray[np.bool_], side: int) -> Fragments:
@@ -72,14 +81,14 @@ def rasterise_frames(points: FloatArray, triangles: IntArray, two_sided: npt.NDA
     pixel, depth, second, third, owner = (np.concatenate([piece[n] for piece in pieces]) for n in range(5))
     nearest = np.full(frames * side * side, -np.inf, np.float32)
     np.maximum.at(nearest, pixel, depth)
-    front = np.flatnonzero(depth >= nearest[pixel])
+    front = np.flatnonzero(depth >= _picked(nearest, pixel))
     shown = np.full(frames * side * side, -1, np.intp)
-    shown[pixel[front]] = front  # of equally near ones the last stays
+    shown[_picked(pixel, front)] = front  # of equally near ones the last stays
     chosen = shown[shown >= 0]
-    index = seen.index[owner[chosen]]
+    index = _picked(seen.index, _picked(owner, chosen))
     triangle, frame = index // frames, index % frames
-    corners = triangles.T[:, triangle] * np.intp(frames) + frame
-    return Fragments(pixel[chosen], triangle, second[chosen], third[chosen], corners)
+    corners = np.stack([_picked(corner, triangle) for corner in triangles.T.astype(np.intp)]) * frames + frame
+    return Fragments(_picked(pixel, chosen), triangle, _picked(second, chosen), _picked(third, chosen), corners)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,19 +110,19 @@ def _visible(points: FloatArray, triangles: IntArray, two_sided: npt.NDArray[np.
     frames = points.shape[2]
     x, y, z = points
     a, b, c = triangles.T
-    x0, y0 = x[a], y[a]  # [F, T]
-    bx, by, cx, cy = x[b] - x0, y[b] - y0, x[c] - x0, y[c] - y0
+    x0, y0 = _picked(x, a), _picked(y, a)  # [F, T]
+    bx, by, cx, cy = _picked(x, b) - x0, _picked(y, b) - y0, _picked(x, c) - x0, _picked(y, c) - y0
     area = by * cx - bx * cy  # y runs down: positive in front
     seen = (area > _SMALLEST_AREA) | (two_sided[:, None] & (area < -_SMALLEST_AREA))
     index = np.flatnonzero(seen)
-    x0, y0, bx, by, cx, cy, area = (part.ravel()[index] for part in (x0, y0, bx, by, cx, cy, area))
+    x0, y0, bx, by, cx, cy, area = (_picked(part.ravel(), index) for part in (x0, y0, bx, by, cx, cy, area))
     column, wide = _range(x0, bx, cx, side)
     row, high = _range(y0, by, cy, side)
     kept = np.flatnonzero((wide > 0) & (high > 0))
-    index, column, row, wide, high = (part[kept] for part in (index, column, row, wide, high))
-    x0, y0, bx, by, cx, cy = (part[kept] for part in (x0, y0, bx, by, cx, cy))
+    index, column, row, wide, high = (_picked(part, kept) for part in (index, column, row, wide, high))
+    x0, y0, bx, by, cx, cy = (_picked(part, kept) for part in (x0, y0, bx, by, cx, cy))
     triangle, frame = index // frames, index % frames
-    z0, z1, z2 = (z[corner[triangle], frame] for corner in (a, b, c))
+    z0, z1, z2 = (_picked(z.ravel(), _picked(corner, triangle) * np.intp(frames) + frame) for corner in (a, b, c))
     per = np.float32(1) / area[kept]
     px, py = column.astype(np.float32) - x0, row.astype(np.float32) - y0
     second_x, second_y, third_x, third_y = -cy * per, cx * per, by * per, -bx * per
@@ -143,7 +152,7 @@ def _groups(seen: _Visible) -> list[Indices]:
 def _block(seen: _Visible, rows: Indices, side: int) -> tuple[npt.NDArray, ...]:
     """Pixel, depth, second and third weight, and row in ``seen`` of every fragment of the triangles ``rows``."""
     wide, high = int(seen.wide[rows].max()), int(seen.high[rows].max())
-    values = seen.values[:6, rows]
+    values = np.take(seen.values[:6], rows, axis=1, mode="clip")
     right = np.arange(wide, dtype=np.float32)[:, None]
     down = np.arange(high, dtype=np.float32)[:, None, None]
     b = (values[0] + values[2] * down) + values[1] * right  # [high, wide, N]: long rows are fast
@@ -154,19 +163,22 @@ def _block(seen: _Visible, rows: Indices, side: int) -> tuple[npt.NDArray, ...]:
     below, aside = place // wide, place % wide
     of = rows[owner]
     if wide * high > 1:
-        fits = np.flatnonzero((seen.column[of] + aside < side) & (seen.row[of] + below < side))
-        found, below, aside, of = found[fits], below[fits], aside[fits], of[fits]
-    depth = seen.values[6, of] + seen.values[8, of] * below + seen.values[7, of] * aside
-    pixel = seen.start[of] + below * side + aside
-    return pixel, depth.astype(np.float32), b.ravel()[found], c.ravel()[found], of
+        fits = np.flatnonzero((_picked(seen.column, of) + aside < side) & (_picked(seen.row, of) + below < side))
+        found, below, aside, of = (_picked(part, fits) for part in (found, below, aside, of))
+    depth, right_, down_ = (_picked(part, of) for part in seen.values[6:])
+    depth = depth + down_ * below.astype(np.float32) + right_ * aside.astype(np.float32)
+    pixel = _picked(seen.start, of) + below * side + aside
+    return pixel, depth, _picked(b.ravel(), found), _picked(c.ravel(), found), of
 
 
 def _rows(seen: _Visible, rows: Indices, side: int) -> tuple[npt.NDArray, ...]:
     """As _block, for large triangles: the pixels of a row that lie within all three edges are a run."""
     owner, down = _counted(seen.high[rows])
     of = rows[owner]
-    below, slopes = down.astype(np.float32), seen.values[1::3, of]  # [3, spans]
-    at = seen.values[0::3, of] + seen.values[2::3, of] * below  # second and third weight and depth at the row's start
+    below = down.astype(np.float32)
+    values = np.take(seen.values, of, axis=1, mode="clip")  # [9, spans]
+    slopes = values[1::3]
+    at = values[0::3] + values[2::3] * below  # second and third weight and depth at the row's start
     weight = np.stack([at[0], at[1], 1 - at[0] - at[1]]) - _EDGE
     slope = np.stack([slopes[0], slopes[1], -slopes[0] - slopes[1]])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -179,8 +191,9 @@ def _rows(seen: _Visible, rows: Indices, side: int) -> tuple[npt.NDArray, ...]:
     run, right = _counted(np.where(empty, 0, np.maximum(end - start + 1, 0)))
     right += start[run]
     step = right.astype(np.float32)
-    second, third, depth = (at[n, run] + slopes[n, run] * step for n in range(3))
-    return seen.start[of[run]] + down[run] * side + right, depth, second, third, of[run]
+    second, third, depth = (_picked(at[n], run) + _picked(slopes[n], run) * step for n in range(3))
+    owner = _picked(of, run)
+    return _picked(seen.start, owner) + _picked(down, run) * side + right, depth, second, third, owner
 
 
 def _counted(length: Indices) -> tuple[Indices, Indices]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from multiprocessing import get_context
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CheckpointError, InputError, MissingFileError
+from ..progress import ProgressCallback, silent
 from .clips import Clip, ClipOptions, make_clip
 
 CLIPS_PER_SHARD = 64
@@ -30,13 +31,12 @@ _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _HEADER = "captions"
 
 Arrays = dict[str, npt.NDArray[Any]]
-Report = Callable[[int, int], None]
 
 
 def make_dataset(
-    folder: Path, options: ClipOptions, clips: int, processes: int = 1, report: Report | None = None
+    folder: Path, options: ClipOptions, clips: int, processes: int = 1, report: ProgressCallback = silent
 ) -> list[Path]:
-    """Write clips 0 .. ``clips`` − 1 to ``folder``, and return its shards in order. ``report(done, total)`` in shards.
+    """Write clips 0 .. ``clips`` − 1 to ``folder``, and return its shards in order. ``report`` counts shards.
 
     The files are the same for any number of processes. Raises InputError, in one sentence, when the folder cannot be
     written, the disk is full, or the folder holds a different set.
@@ -54,10 +54,9 @@ def make_dataset(
     spans = [(start, min(start + CLIPS_PER_SHARD, clips)) for start in range(0, clips, CLIPS_PER_SHARD)]
     paths = [shard_path(folder, number) for number in range(len(spans))]
     missing = [number for number in range(len(spans)) if _clips_in(paths[number]) < spans[number][1] - spans[number][0]]
-    tell = report or _silent
-    tell(len(spans) - len(missing), len(spans))
+    report(len(spans) - len(missing), len(spans), None)
     for done, _ in enumerate(_work(options, [(paths[n], *spans[n]) for n in missing], processes), 1):
-        tell(len(spans) - len(missing) + done, len(spans))
+        report(len(spans) - len(missing) + done, len(spans), None)
     return paths
 
 
@@ -215,7 +214,3 @@ def _advice(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free space and run the same command again, which goes on where it stopped"
     return "choose a folder that can be written"
-
-
-def _silent(done: int, total: int) -> None:
-    """Report nothing."""
