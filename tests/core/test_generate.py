@@ -56,7 +56,7 @@ def test_the_recommended_identity_does_not_know_the_expression(made, mini):
 
 def test_a_size_the_model_cannot_make_is_refused_before_anything_runs(mini):
     stages = []
-    with pytest.raises(InputError, match="nearest|take"):
+    with pytest.raises(InputError, match=r"nearest|take"):
         generate(np.zeros((64, 64, 3), np.float32), mini, GenerateOptions("", frames=10), stages.append)
     assert stages == []
 
@@ -99,5 +99,5 @@ def test_a_picture_without_a_face_says_what_was_tried(tmp_path, monkeypatch, cap
 
 
 def test_flame_geometry_without_its_files_says_where_to_get_them(mini):
-    with pytest.raises(MissingFileError, match="generic_model.pkl"):
+    with pytest.raises(MissingFileError, match=r"generic_model\.pkl"):
         generate(load_photograph(EXAMPLE), mini, GenerateOptions("x", extractor="flame-deca", **SMALL))

@@ -22,7 +22,9 @@ from fantasyid_core.identity.identity_file import load_identity, require_model, 
 def some_identity(seed: int = 0) -> Identity:
     tokens = torch.randn((11, 16), generator=torch.Generator().manual_seed(seed))
     reference = np.random.default_rng(seed).random((512, 512, 3), dtype=np.float32)
-    return Identity(tokens, reference, "mini-0123456789ab", "stretch", {"views": "photograph, größer", "fusion": "mean"})
+    return Identity(
+        tokens, reference, "mini-0123456789ab", "stretch", {"views": "photograph, größer", "fusion": "mean"}
+    )
 
 
 @pytest.fixture(scope="module")
