@@ -1,4 +1,4 @@
-"""Slice by slice what does not look from one row to another: the same numbers in a fraction of the memory."""
+"""Slice by slice what does not look from one row to another: the same numbers (but for rounding) in less memory."""
 
 from __future__ import annotations
 
