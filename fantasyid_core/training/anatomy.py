@@ -19,11 +19,12 @@ from ..arrays import FloatArray, IntArray
 from ..geometry.geometry import rotation_from_angles
 from ..geometry.head import HeadModel, load_head
 from ..geometry.rasterise import rasterise
+from .noise import noise_pictures
 
 MAP = 320  #: side of the skin map in pixels
 CENTRE = np.array([0.0, -0.015, -0.06], np.float32)  #: of the skull; the map's directions start here
 EAR_PATCH = 10  #: the map's corner of this many pixels holds the colour of the ears
-_EAR_UV, _EAR_RADIUS = ((0.847, 0.622), (0.847, 0.378)), 0.030  # where MakeHuman's texture has the ears
+_EAR_UV, _EAR_RADIUS = ((0.847, 0.622), (0.847, 0.342)), 0.030  # where MakeHuman's texture has the ears
 _LOOKS = 48  # directions from which the baked ambient light is gathered
 _SOFT_DEPTH = 0.006  # metres by which a surface must be hidden to count as dark
 
@@ -56,7 +57,7 @@ class SkinMap:
 class Anatomy:
     """The bust without its hair shell, V vertices; uv: [V, 2] pixels on the skin map; openness: [V] 0..1 how much
     light reaches a vertex; follow: [V] 0..1 how much it turns with the head; eye: [V] −1 right, 1 left eyeball, 0 else;
-    ear: [V] bool; azimuth: [V] degrees; expressions: [52, 3, V] metres per unit, by axis."""
+    ear: [V] bool; ear_distance: [V] metres; azimuth: [V] degrees; expressions: [52, 3, V] metres per unit, by axis."""
 
     head: HeadModel
     vertices: int
@@ -68,6 +69,7 @@ class Anatomy:
     follow: FloatArray
     eye: IntArray
     ear: npt.NDArray[np.bool_]
+    ear_distance: FloatArray
     azimuth: FloatArray
     skin_map: SkinMap
     noise: dict[str, FloatArray]
@@ -104,9 +106,10 @@ def anatomy() -> Anatomy:
         follow=follows_head(base),
         eye=_eyes(head, count),
         ear=ear,
+        ear_distance=_distance_to(base[ear], base),
         azimuth=azimuth(base),
         skin_map=_skin_map(head, triangles, region_of, uv, ear),
-        noise=_noise(),
+        noise=noise_pictures(MAP),
         expressions=np.ascontiguousarray(head.expression_basis[:, :count].transpose(0, 2, 1)),
     )
 
@@ -148,6 +151,13 @@ def _ears(head: HeadModel, count: int) -> npt.NDArray[np.bool_]:
     ear = np.zeros(len(head.base), bool)
     ear[corners[near]] = True
     return ear[:count]
+
+
+def _distance_to(some: FloatArray, points: FloatArray) -> FloatArray:
+    """[V] metres from points [V, 3] to the nearest of ``some`` [N, 3]."""
+    from scipy.spatial import cKDTree
+
+    return np.asarray(cKDTree(some).query(points)[0], np.float32)
 
 
 def _eyes(head: HeadModel, count: int) -> IntArray:
@@ -275,23 +285,3 @@ def _brow_coordinates(position: FloatArray, marks: FloatArray) -> tuple[FloatArr
     height = np.interp(away, -middle[:, 0], middle[:, 1])
     front = half[..., 2] > -0.03
     return np.where(front, half[..., 1] - height, 1.0).astype(np.float32), along
-
-
-def _noise() -> dict[str, FloatArray]:
-    """Textures that wrap round, mean 0 and deviation 1: "fine", "soft", "broad", "curls", and "strands" (upright)."""
-    generator = np.random.default_rng(20_250_213)
-    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(MAP), np.fft.fftfreq(MAP)))
-    across, down = np.meshgrid(np.fft.fftfreq(MAP), np.fft.fftfreq(MAP))
-    bands = {
-        "fine": np.exp(-((frequency / 0.25) ** 2)),
-        "soft": np.exp(-((frequency / 0.06) ** 2)),
-        "broad": np.exp(-((frequency / 0.018) ** 2)),
-        "curls": np.exp(-(((frequency - 0.055) / 0.02) ** 2)),
-        "strands": np.exp(-((down / 0.012) ** 2) - (((np.abs(across) - 0.09) / 0.06) ** 2)),
-    }
-    made = {}
-    for name, band in bands.items():
-        white = np.fft.fft2(generator.standard_normal((MAP, MAP)))
-        picture = np.fft.ifft2(white * band).real
-        made[name] = ((picture - picture.mean()) / picture.std()).astype(np.float32)
-    return made

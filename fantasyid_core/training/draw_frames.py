@@ -209,8 +209,6 @@ def _dressed(place: FloatArray, clothes: Clothes, skin: FloatArray) -> FloatArra
         opening = np.where(z > -0.10, np.minimum(opening, clothes.collar - 0.075 + 1.2 * np.abs(x)), opening)
     depth = opening - y  # metres below the collar's edge
     colour = np.broadcast_to(clothes.colour, (len(place), 3)).copy()
-    if clothes.stripes:
-        colour = np.where((np.sin(y * 2 * np.pi / 0.024) > 0.2)[:, None], clothes.second, colour)
     colour *= (1 - 0.25 * smooth_step(-np.abs(depth - 0.006), -0.003, -0.001))[:, None]
     if clothes.kind == "jacket":  # a shirt below it
         colour = np.where((depth < 0.022)[:, None] & (np.abs(x) < 0.09)[:, None], clothes.second, colour)

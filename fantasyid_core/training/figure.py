@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..arrays import FloatArray, IntArray
 from ..geometry.head import load_head
 from .anatomy import CENTRE, EAR_PATCH, Anatomy, anatomy, smooth_step
-from .paint import beard_cover, hair_cover, paint
+from .paint import beard_cover, hair_cover, hat_cover, paint
 from .parts import CLOTH, EYE, PLAIN, SKIN, Part, worn_parts
 from .people import Person
 
@@ -123,7 +123,7 @@ def _body_surface(person: Person, body: Anatomy) -> tuple[npt.NDArray[np.uint8],
     ray /= np.maximum(np.linalg.norm(ray, axis=1, keepdims=True), 1e-9)
     material[eyes], values[eyes] = EYE, ray[body.triangles[eyes]]
     openness[body.eye != 0] = 0.82
-    neck = (body.region_of == body.region.index("skin")) & (base[body.triangles, 1].max(axis=1) < -0.112)
+    neck = (body.region_of == body.region.index("skin")) & (body.follow[body.triangles].max(axis=1) < 0.75)
     chest = neck | (body.region_of == body.region.index("bust"))
     material[chest], values[chest] = CLOTH, base[body.triangles[chest]]
     return material, values, gloss, openness
@@ -133,10 +133,16 @@ def _growth(person: Person, body: Anatomy, bare: FloatArray) -> FloatArray:
     """[V, 3] metres by which hair and beard stand off the skin."""
     base = body.head.base[: body.vertices]
     skin = (body.eye == 0) & ~body.ear & (body.openness > 0.3) & (base[:, 1] > -0.14)
-    cover = hair_cover(person, body.azimuth, base[:, 1], 0.008) * skin
+    behind = 0.009 + 0.12 * person.hair_volume  # hair rises where the map is hair already, or skin would rise with it
+    cover = hair_cover(person, body.azimuth, base[:, 1] - behind, 0.009) * skin
+    cover *= smooth_step(body.ear_distance, 0.003, 0.004 + 0.6 * min(person.hair_volume, 0.025))
     thickness = cover * _hair_thickness(person, base, body.azimuth)
     up = bare - (CENTRE + np.array([0, 0.02, 0], np.float32))
     outward = up / np.maximum(np.linalg.norm(up, axis=1, keepdims=True), 1e-9)
+    thickness = np.where(person.hat == "none", thickness, np.minimum(thickness, 0.012))
+    hat = hat_cover(person, body.azimuth, base[:, 1] - 0.008, 0.006) * skin
+    tall = smooth_step(base[:, 1], 0.06, 0.10) * (0.016 if person.hat == "cap" else 0.008)
+    thickness = thickness * (1 - hat) + (np.maximum(thickness, 0.007) + 0.004 + tall) * hat
     growth = outward * thickness[:, None]
     if person.beard_style in ("short beard", "full beard", "goatee", "moustache"):
         growth += _beard_growth(person, body, bare, base) * skin[:, None]

@@ -80,8 +80,9 @@ def draw_views(generator: Generator, count: int) -> Motion:
         _expression(
             generator,
             np.arange(9) / FPS,
-            FACE_ACTIONS[generator.choice(len(FACE_ACTIONS), p=_FACE_ODDS)],
+            _posing(generator),
             np.zeros((9, 3)),
+            blinks=False,
         )[generator.integers(9)]
         for _ in range(count)
     ]
@@ -94,6 +95,13 @@ def draw_views(generator: Generator, count: int) -> Motion:
         body.astype(np.float32),
         np.stack(faces).astype(np.float32),
     )
+
+
+def _posing(generator: Generator) -> str:
+    """For photographs people smile more than they do else."""
+    if generator.random() < 0.3:
+        return "laugh" if generator.random() < 0.5 else "smile"
+    return FACE_ACTIONS[generator.choice(len(FACE_ACTIONS), p=_FACE_ODDS)]
 
 
 def _limited(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -147,7 +155,9 @@ def _columns(name: str) -> list[int]:
     return [names.index(name.rstrip("*") + side) for side in sides]
 
 
-def _expression(generator: Generator, seconds: npt.NDArray, action: str, angles: npt.NDArray[np.float64]) -> FloatArray:
+def _expression(
+    generator: Generator, seconds: npt.NDArray, action: str, angles: npt.NDArray[np.float64], blinks: bool = True
+) -> FloatArray:
     """[T, 52] the action, and under it a resting face, blinks, and eyes that look where they will."""
     weights = _resting(generator, seconds)
     if action == "speak":
@@ -161,7 +171,7 @@ def _expression(generator: Generator, seconds: npt.NDArray, action: str, angles:
         for name, weight in _FACES[action].items():
             for column in _columns(name):
                 weights[:, column] = weights[:, column] * (1 - 0.6 * np.clip(curve, 0, 1)) + weight * curve
-    if action != "close eyes":
+    if blinks and action != "close eyes":
         _blink(generator, seconds, weights)
     _look(generator, seconds, action, angles, weights)
     return np.clip(weights, 0, 1).astype(np.float32)

@@ -12,7 +12,7 @@ from .anatomy import EAR_PATCH, MAP, SkinMap, anatomy, smooth_step
 from .people import Person
 
 FACE = slice(int(0.20 * MAP), int(0.80 * MAP))  #: rows and columns of the map with all that faces have
-SKIN_GLOSS, LIP_GLOSS, HAIR_GLOSS = 0.10, 0.28, 0.16
+SKIN_GLOSS, LIP_GLOSS, HAIR_GLOSS = 0.10, 0.28, 0.10
 
 _AZIMUTHS = np.array([0, 12, 25, 38, 50, 60, 67, 73, 80, 88, 100, 120, 150, 180], np.float32)
 #: metres above the eyes at which hair begins, in front of the ear a sideburn
@@ -51,6 +51,14 @@ def _fringe_line(person: Person, azimuth: FloatArray) -> FloatArray:
     return np.where(np.abs(azimuth) < 62, edge, 1.0).astype(np.float32)
 
 
+def hat_cover(person: Person, azimuth: FloatArray, height: FloatArray, softness: float = 0.0015) -> FloatArray:
+    """[...] 0..1, where a hat covers the head: lower behind than in front."""
+    if person.hat == "none":
+        return np.zeros_like(height)
+    edge = np.interp(np.abs(azimuth), [0, 60, 100, 180], [0.052, 0.040, 0.022, 0.0]).astype(np.float32)
+    return smooth_step(height - edge, -softness, softness)
+
+
 def beard_cover(person: Person, masks: dict[str, FloatArray]) -> FloatArray:
     """[...] 0..1 where the beard grows; masks: "moustache", "goatee" and "beard" of the skin map."""
     moustache, goatee, beard = masks["moustache"], masks["goatee"], masks["beard"]
@@ -76,7 +84,9 @@ def paint(person: Person) -> FloatArray:
     _beard(person, face)
     ear = linear(person.skin) * np.array([0.97, 0.90 - 0.08 * person.redness, 0.89], np.float32)
     layers[:3, :EAR_PATCH, :EAR_PATCH] = ear[:, None, None]
-    _hair(person, _Window(layers, anatomy().skin_map, noise))
+    whole = _Window(layers, anatomy().skin_map, noise)
+    _hair(person, whole)
+    _hat(person, whole)
     return np.ascontiguousarray(np.clip(layers, 0.004, 0.95).transpose(1, 2, 0))
 
 
@@ -203,3 +213,15 @@ def _hair(person: Person, whole: _Window) -> None:
         gloss += cover * (HAIR_GLOSS * (0.15 + person.hair_shine) - gloss)
     colour = linear(person.hair)[:, None, None] * np.clip(shade, 0.3, 1.8)
     whole.blend(colour, cover * np.float32(0.62 if person.hair_style == "shaved" else 0.97))
+
+
+def _hat(person: Person, whole: _Window) -> None:
+    if person.hat == "none":
+        return
+    height = whole.skin.position[..., 1]
+    cover = hat_cover(person, whole.skin.azimuth, height)
+    cover[:EAR_PATCH, :EAR_PATCH] = 0
+    band = hat_cover(person, whole.skin.azimuth, height - 0.014)  # the lower edge is folded or sewn
+    knit = 0.12 * whole.noise["strands"] if person.hat == "beanie" else 0.03 * whole.noise["fine"]
+    whole.blend(linear(person.hat_colour)[:, None, None] * np.clip(0.72 + 0.28 * band + knit, 0.2, 1.5), cover)
+    whole.layers[3] *= 1 - 0.8 * cover

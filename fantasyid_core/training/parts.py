@@ -15,6 +15,7 @@ from .people import Person
 #: What a triangle is made of; decides how its pixels are coloured.
 SKIN, EYE, PLAIN, CLOTH = 0, 1, 2, 3
 _CURTAIN_COLUMNS, _CURTAIN_ROWS = 46, 11
+_BEND = 2.2  # of glasses, metres back per metre² aside
 _TORSO_COLUMNS = 40
 #: metres: height, half width, half depth and depth of the middle of the torso's rings; the upper ones lie in the bust
 _TORSO = (
@@ -66,7 +67,9 @@ def worn_parts(person: Person, skin: FloatArray, eyes: FloatArray) -> list[Part]
     parts = [_torso()]
     if person.hair_style in ("bob", "long", "wavy", "ponytail"):
         parts.append(_curtain(person, skin, generator))
-    if person.hair_style in ("bun", "ponytail"):
+    if person.hat == "cap":
+        parts.append(_brim(person, skin))
+    if person.hair_style in ("bun", "ponytail") and person.hat == "none":
         parts.append(_bun(person, skin))
     if person.glasses != "none":
         parts += _glasses(person, skin, eyes)
@@ -109,7 +112,7 @@ def _curtain(person: Person, skin: FloatArray, generator: np.random.Generator) -
     shade = np.clip(1 + 0.30 * strand + 0.12 * generator.standard_normal(height.shape), 0.35, 1.7)
     shade *= 0.78 + 0.22 * smooth_step(down, 0.0, 0.4)
     values = (linear(person.hair) * shade[..., None]).reshape(-1, 3).astype(np.float32)
-    gloss = np.full(len(vertices), 0.14 * (0.15 + person.hair_shine), np.float32)
+    gloss = np.full(len(vertices), 0.07 * (0.15 + person.hair_shine), np.float32)
     follow = np.maximum(follows_head(vertices), smooth_step(vertices[:, 1], -0.24, -0.06))
     openness = np.full(len(vertices), 0.9, np.float32)
     triangles = grid_triangles(_CURTAIN_ROWS, _CURTAIN_COLUMNS)
@@ -138,6 +141,20 @@ def _bun(person: Person, skin: FloatArray) -> Part:
     return _plain(vertices, triangles, colour, 0.10, False)
 
 
+def _brim(person: Person, skin: FloatArray) -> Part:
+    """The shade of a cap, out from the forehead."""
+    turn = np.radians(np.linspace(-62, 62, 15))[None, :]
+    out = np.linspace(-0.004, 1.0, 4)[:, None]
+    forehead = skin[(np.abs(skin[:, 0]) < 0.01) & (np.abs(skin[:, 1] - 0.055) < 0.006), 2].max()
+    side = _widths(skin)[0]
+    reach = 0.062 * np.cos(turn * 0.9) * out
+    x = (side + 0.004) * np.sin(turn) * (1 + 0.08 * out)
+    z = CENTRE[2] + (forehead - CENTRE[2] + 0.006) * np.cos(turn) + reach
+    y = 0.058 - 0.012 * np.sin(turn) ** 2 - 0.016 * out * np.cos(turn)
+    vertices = np.stack(np.broadcast_arrays(x, y, z), axis=-1).reshape(-1, 3)
+    return _plain(vertices, grid_triangles(4, 15), linear(person.hat_colour) * 0.8, 0.05, True)
+
+
 def _ear_rings(person: Person, skin: FloatArray) -> list[Part]:
     parts = []
     for sign in (-1, 1):
@@ -155,9 +172,11 @@ def _glasses(person: Person, skin: FloatArray, eyes: FloatArray) -> list[Part]:
     roundness, wide, high = {"round": (2.0, 1.0, 0.98), "wide": (3.2, 1.28, 0.80)}.get(
         person.glasses, (3.6, 1.14, 0.86)
     )
+    wide = min(wide, (eyes[1, 0] * 1.03 - 0.005) / size)  # rims must not meet
     thick = 0.0016 + 0.0036 * person.frame_thickness**1.5
-    near = skin[(np.abs(skin[:, 0]) < 0.045) & (np.abs(skin[:, 1]) < 0.022)]
-    plane = float(np.percentile(near[:, 2], 80)) + 0.006
+    x, y, z = skin.T
+    under = (np.abs(x) > 0.010) & (np.abs(x) < 0.055) & (np.abs(y - eyes[:, 1].mean()) < size * high + 0.003)
+    plane = float((z + _BEND * x**2)[under].max()) + 0.0025  # before brows and cheeks
     turn = np.linspace(0, 2 * np.pi, 28, endpoint=False)
     unit = np.stack([np.cos(turn), np.sin(turn)], axis=1)
     unit = np.sign(unit) * np.abs(unit) ** (2 / roundness)
@@ -178,7 +197,7 @@ def _glasses(person: Person, skin: FloatArray, eyes: FloatArray) -> list[Part]:
 def _bent(middle: FloatArray, offset: FloatArray) -> FloatArray:
     """[N, 3] points around ``middle``, bent back towards the temples as glasses are."""
     points = np.column_stack([middle[0] + offset[:, 0], middle[1] + offset[:, 1], np.full(len(offset), middle[2])])
-    points[:, 2] -= 2.2 * points[:, 0] ** 2
+    points[:, 2] -= _BEND * points[:, 0] ** 2
     return points.astype(np.float32)
 
 
@@ -196,7 +215,7 @@ def _temple(
     outer = abs(eye[0]) * 1.03 + half
     level = skin[np.abs(skin[:, 1] - eye[1]) < 0.015]
     ear = max(float(np.abs(level[:, 0]).max()) - 0.004, outer)
-    z = np.linspace(plane - 2.2 * outer**2, -0.065, 5)
+    z = np.linspace(plane - _BEND * outer**2, -0.065, 5)
     x = sign * np.linspace(outer, ear, 5)
     rows = [np.column_stack([x, np.full(5, eye[1] + 0.004 + shift), z]) for shift in (thick * 0.9, -thick * 0.9)]
     return _plain(np.concatenate(rows), grid_triangles(2, 5), colour, 0.35, True)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ..arrays import FloatArray
 from ..geometry.head import HeadModel
 from .anatomy import anatomy
+from .palettes import DYED, FRAMES, GREY, HAIR, HATS, IRIS, LIPSTICK, RED_HAIR, SKIN, WHITE
 
 Generator = np.random.Generator
 
@@ -24,30 +25,10 @@ HAIR_STYLES = (
     "bald", "balding", "shaved", "crop", "short", "quiff", "curly", "afro", "bob", "long", "wavy", "bun", "ponytail",
 )  # fmt: skip
 BEARD_STYLES = ("none", "stubble", "moustache", "goatee", "short beard", "full beard")
+HAT_STYLES = ("none", "beanie", "cap")
 GLASSES_STYLES = ("none", "round", "square", "wide", "dark")
 BALD_STYLES = ("bald", "balding", "shaved")
 HANGING_STYLES = ("bob", "long", "wavy", "ponytail")
-
-#: sRGB of skin from very light to very dark, of hair, of irises: measured by eye on no one in particular.
-_SKIN = (
-    (0.97, 0.86, 0.79), (0.94, 0.79, 0.69), (0.89, 0.71, 0.58), (0.81, 0.61, 0.46),
-    (0.70, 0.49, 0.35), (0.57, 0.38, 0.27), (0.43, 0.28, 0.20), (0.31, 0.20, 0.15),
-)  # fmt: skip
-_HAIR = (
-    (0.07, 0.06, 0.06), (0.15, 0.11, 0.09), (0.26, 0.17, 0.12), (0.38, 0.25, 0.16), (0.52, 0.36, 0.22),
-    (0.66, 0.50, 0.30), (0.82, 0.68, 0.45), (0.91, 0.82, 0.63),
-)  # fmt: skip
-_RED_HAIR, _GREY, _WHITE = (0.60, 0.27, 0.11), (0.52, 0.51, 0.50), (0.86, 0.85, 0.83)
-_DYED = ((0.75, 0.20, 0.35), (0.25, 0.35, 0.75), (0.45, 0.22, 0.60), (0.15, 0.50, 0.45))
-_IRIS = (
-    (0.20, 0.12, 0.08), (0.33, 0.20, 0.11), (0.45, 0.31, 0.16), (0.42, 0.42, 0.22),
-    (0.33, 0.45, 0.33), (0.42, 0.53, 0.58), (0.33, 0.50, 0.68), (0.52, 0.56, 0.60),
-)  # fmt: skip
-_LIPSTICK = ((0.72, 0.12, 0.16), (0.80, 0.30, 0.38), (0.50, 0.12, 0.20), (0.82, 0.42, 0.36), (0.62, 0.25, 0.40))
-_FRAMES = (
-    (0.06, 0.06, 0.07), (0.06, 0.06, 0.07), (0.22, 0.12, 0.07), (0.45, 0.27, 0.14), (0.62, 0.62, 0.64),
-    (0.72, 0.58, 0.25), (0.60, 0.10, 0.12), (0.12, 0.20, 0.45), (0.88, 0.87, 0.85),
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +79,8 @@ class Person:
     frame_thickness: float
     frame_size: float
     ear_rings: float
+    hat: str
+    hat_colour: FloatArray
     seed: int
 
     def vector(self) -> FloatArray:
@@ -114,7 +97,7 @@ class Person:
         return np.concatenate(parts)
 
 
-_CHOICES = {"hair_style": HAIR_STYLES, "beard_style": BEARD_STYLES, "glasses": GLASSES_STYLES}
+_CHOICES = {"hat": HAT_STYLES, "hair_style": HAIR_STYLES, "beard_style": BEARD_STYLES, "glasses": GLASSES_STYLES}
 
 
 @lru_cache(maxsize=1)
@@ -135,7 +118,7 @@ def identity_names() -> tuple[str, ...]:
 def draw_person(generator: Generator) -> Person:
     """A random person; the same generator state, the same person."""
     head = anatomy().head
-    shape = head.random_shape(generator)
+    shape = head.random_shape(generator, float(generator.uniform(0.85, 1.25)))
     macro = _macro_weights(head, shape)
     woman = bool(generator.random() < 1 / (1 + np.exp(-6 * _difference(head, macro, "-female", "-male"))))
     age = float(np.clip(0.42 + 0.45 * _difference(head, macro, "old", "young") + generator.normal(0, 0.15), 0, 1))
@@ -152,6 +135,8 @@ def draw_person(generator: Generator) -> Person:
         **_beard_looks(generator, hair, woman),
         **_glasses_looks(generator),
         ear_rings=float(generator.random() < (0.35 if woman else 0.04)),
+        hat=HAT_STYLES[generator.choice(3, p=(0.90, 0.05, 0.05))],
+        hat_colour=_near(generator, HATS[generator.integers(len(HATS))], 0.02),
         seed=int(generator.integers(2**31)),
     )
 
@@ -195,22 +180,24 @@ def _near(generator: Generator, colour: npt.ArrayLike, spread: float) -> FloatAr
 def _hair_colour(generator: Generator, melanin: float, age: float) -> FloatArray:
     kind = generator.random()
     if kind < 0.04:
-        return _near(generator, _DYED[generator.integers(len(_DYED))], 0.05)
+        return _near(generator, DYED[generator.integers(len(DYED))], 0.05)
     if kind < 0.10 and melanin < 0.4:
-        return _near(generator, _RED_HAIR, 0.05)
+        return _near(generator, RED_HAIR, 0.05)
     if generator.random() < 1.3 * (age - 0.45):
-        return _near(generator, _between((_GREY, _WHITE), generator.random()), 0.02)
+        return _near(generator, _between((GREY, WHITE), generator.random()), 0.02)
     lightness = generator.beta(1.0, 1.4) if melanin < 0.35 else generator.beta(1.0, 6.0)
-    return _near(generator, _between(_HAIR, lightness), 0.015)
+    return _near(generator, _between(HAIR, lightness), 0.015)
 
 
 def _skin_looks(generator: Generator, melanin: float, age: float, woman: bool) -> dict[str, Any]:
-    skin = _between(_SKIN, melanin)
-    undertone = generator.normal(0, 1) * np.array([0.008, 0.002, -0.016])
-    skin = np.clip(skin + undertone + generator.normal(0, 0.008, 3), 0.05, 0.98).astype(np.float32)
+    skin = _between(SKIN, melanin)
+    undertone = generator.normal(0, 1) * np.array([0.012, 0, -0.030]) + generator.normal(0, 1) * np.array(
+        [0, -0.018, 0]
+    )
+    skin = np.clip(skin * (1 + undertone + generator.normal(0, 0.012, 3)), 0.05, 0.98).astype(np.float32)
     painted = woman and generator.random() < 0.55
     natural = skin * np.array([0.90, 0.66, 0.66]) + np.array([0.0, -0.01, 0.0])
-    lips = _LIPSTICK[generator.integers(len(_LIPSTICK))] if painted else natural
+    lips = LIPSTICK[generator.integers(len(LIPSTICK))] if painted else natural
     return {
         "skin": skin,
         "redness": float(generator.beta(2, 3)),
@@ -231,7 +218,7 @@ def _eye_looks(generator: Generator, melanin: float, hair: FloatArray, woman: bo
     # brows follow the hair, but white or dyed hair keeps darker ones
     natural = hair * generator.uniform(0.45, 0.9) if hair.mean() < 0.7 else hair * generator.uniform(0.55, 0.95)
     return {
-        "iris": _near(generator, _between(_IRIS, light), 0.02),
+        "iris": _near(generator, _between(IRIS, light), 0.02),
         "iris_size": float(generator.random()),
         "lashes": float(generator.uniform(0.5, 1.0) if woman else generator.uniform(0.1, 0.6)),
         "brow": np.clip(natural, 0.03, 0.9).astype(np.float32),
@@ -284,7 +271,7 @@ def _glasses_looks(generator: Generator) -> dict[str, Any]:
     style = GLASSES_STYLES[generator.choice(len(GLASSES_STYLES), p=(0.66, 0.11, 0.11, 0.08, 0.04))]
     return {
         "glasses": style,
-        "frame": _near(generator, _FRAMES[generator.integers(len(_FRAMES))], 0.02),
+        "frame": _near(generator, FRAMES[generator.integers(len(FRAMES))], 0.02),
         "frame_thickness": float(generator.random()),
         "frame_size": float(generator.random()),
     }

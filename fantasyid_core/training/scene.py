@@ -62,7 +62,6 @@ class Clothes:
     colour: FloatArray
     second: FloatArray
     collar: float
-    stripes: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +91,8 @@ def draw_light(generator: Generator) -> Light:
     name = LIGHTS[generator.choice(len(LIGHTS), p=(0.22, 0.16, 0.13, 0.12, 0.11, 0.11, 0.07, 0.08))]
     aside = generator.uniform(-0.6, 0.6)
     height = generator.uniform(0.25, 0.8)
-    key_power, fill_power, rim_power, front = 0.82, 0.42, 0.10, 0.8
+    contrast = generator.uniform(0.6, 1.4)  # hard or soft light
+    key_power, fill_power, rim_power, front = 0.66 + 0.20 * contrast, 0.60 - 0.17 * contrast, 0.10, 0.8
     tint, sky = np.ones(3), np.ones(3)
     if name == "daylight":
         key_power, fill_power, sky, height = 0.92, 0.42, np.array([0.90, 1.0, 1.12]), generator.uniform(0.7, 1.2)
@@ -107,14 +107,15 @@ def draw_light(generator: Generator) -> Light:
         key_power, fill_power, rim_power = 0.12, 0.33, 1.0
     elif name == "dim":
         key_power, fill_power = 0.26, 0.13
-    tint = tint * (1 + generator.normal(0, 0.02, 3))
+    balance = 1 + generator.normal(0, 0.05, 3)  # of the camera
+    tint, sky = tint * balance, sky * balance
     return Light(
         name,
         _unit([aside, height, front]),
         np.asarray(key_power * generator.uniform(0.88, 1.12) * tint, np.float32),
         np.asarray(fill_power * generator.uniform(0.88, 1.12) * sky, np.float32),
         np.asarray(rim_power * tint, np.float32),
-        float(generator.uniform(0.92, 1.10)),
+        float(np.exp(generator.normal(0.06, 0.13))),
     )
 
 
@@ -125,8 +126,7 @@ def draw_clothes(generator: Generator) -> Clothes:
     colour = np.clip(np.array(COLOURS[name]) + generator.normal(0, 0.03, 3), 0.03, 0.95).astype(np.float32)
     second = np.array(COLOURS["white" if name != "white" else "blue"], np.float32)
     collar = {"high collar": -0.108, "dress": -0.165, "sweater": -0.130}.get(kind, -0.140)
-    stripes = float(generator.random() < 0.15 and kind in ("shirt", "sweater"))
-    return Clothes(kind, name, linear(colour), linear(second), collar + generator.normal(0, 0.005), stripes)
+    return Clothes(kind, name, linear(colour), linear(second), collar + generator.normal(0, 0.005))
 
 
 def draw_background_name(generator: Generator) -> str:

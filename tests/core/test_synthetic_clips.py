@@ -15,7 +15,7 @@ from fantasyid_core.geometry.geometry import rotation_from_angles
 from fantasyid_core.geometry.head import load_head
 from fantasyid_core.geometry.rasterise import rasterise
 from fantasyid_core.training.captions import CLOTHING, FACE, HEAD, LIGHT, MAX_TOKENS, PLACE, write_caption
-from fantasyid_core.training.clips import Clip, ClipOptions, make_clip, neutral_vertices, own_crops
+from fantasyid_core.training.clips import Clip, ClipOptions, crop_matrix, make_clip, neutral_vertices, own_crops
 from fantasyid_core.training.frame_rasterise import rasterise_frames
 from fantasyid_core.training.motion import FACE_ACTIONS, HEAD_ACTIONS, draw_motion
 from fantasyid_core.training.people import draw_person, identity_names
@@ -111,14 +111,15 @@ def test_vertices_are_those_of_the_head_at_rest() -> None:
     assert np.allclose(neutral_vertices(clip.shape)[0], load_head().vertices(clip.shape), atol=1e-6)
 
 
-def test_own_crops_look_like_the_frames_they_come_from(clips: list[Clip]) -> None:
-    crops = own_crops(clips[0].frames[:2], clips[0].keypoints[:2], 64)
-    assert crops.shape == (2, 64, 64, 3)
-    cheek = crops[0, 38:42, 30:34].reshape(-1, 3).mean(axis=0)
-    column, row = np.rint(clips[0].keypoints[0, 2]).astype(int)
-    assert (
-        np.abs(cheek - clips[0].frames[0, row - 2 : row + 3, column - 2 : column + 3].reshape(-1, 3).mean(0)).max() < 60
-    )
+def test_own_crops_show_each_keypoint_where_the_template_has_it(clips: list[Clip]) -> None:
+    for clip in clips:
+        crop = own_crops(clip.frames[:1], clip.keypoints[:1], 128)[0]
+        matrix = crop_matrix(clip.keypoints[0], 128)
+        x, y = clip.keypoints[0, 2]  # the nose tip
+        column, row = np.rint(matrix @ [x, y, 1]).astype(int)
+        assert np.abs(np.array([column, row]) - TEMPLATE[2] / 4).max() < 16  # a turned nose lies aside
+        before = cv2.getRectSubPix(clip.frames[0], (3, 3), (float(x), float(y))).mean(axis=(0, 1))
+        assert np.abs(crop[row - 1 : row + 2, column - 1 : column + 2].mean(axis=(0, 1)) - before).max() < 40
 
 
 @pytest.mark.parametrize("action", ["turn left", "turn right", "look up", "look down", "tilt left", "tilt right"])
