@@ -54,8 +54,8 @@ class Contestants:
         vertex_tokens = branch.reducer(branch.net(self.vertices, face_tokens))
         return self.ours.prepare_identity(torch.cat([face_tokens, vertex_tokens], dim=1))
 
-    def run_ours(self, identity: IdentityContext) -> torch.Tensor:
-        """(c) ours."""
+    def run_ours(self, identity: IdentityContext | None) -> torch.Tensor:
+        """(c) ours; (d) without an identity."""
         return self.ours(identity=identity, **self.call)[0]
 
 

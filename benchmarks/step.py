@@ -1,7 +1,7 @@
 """One denoising call of the DiT: plain CogVideoX, identity the release's way, identity our way.
 
     python -m benchmarks.step                       2 layers at real width, a small latent, minutes on two cores
-    python -m benchmarks.step --size 13x60x90 --layers 1 --dtype bfloat16 --calls ac --time-only --repeats 1
+    python -m benchmarks.step --size 13x60x90 --layers 1 --dtype bfloat16 --calls acd --time-only --repeats 1
                                                     the full size, one layer of 42
     python -m benchmarks.step --parts               also where identity's time goes, and what other ways would bring
 
@@ -33,7 +33,12 @@ from fantasyid_core.config import RELEASE
 
 FULL_SIZE = (13, 60, 90)
 STEPS = 50
-NAMES = {"a": "(a) plain CogVideoX", "b": "(b) + identity, release's way", "c": "(c) + identity, ours"}
+NAMES = {
+    "a": "(a) plain CogVideoX, diffusers",
+    "b": "(b) + identity, release's way",
+    "c": "(c) + identity, ours",
+    "d": "(d) ours, identity off",
+}
 
 
 def main() -> None:
@@ -70,7 +75,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=2 if big else 1)
     parser.add_argument("--dtype", default="bfloat16" if big else "float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--calls", default="abc", help="which of a, b and c to run")
+    parser.add_argument("--calls", default="abcd", help="which of a, b, c and d to run")
     parser.add_argument("--time-only", action="store_true", help="no warm-up and no memory, for very long calls")
     parser.add_argument("--parts", action="store_true")
     return parser.parse_args()
@@ -87,12 +92,13 @@ def _print_calls(models: Contestants, options: argparse.Namespace, flops: StepFl
         "a": models.run_plain,
         "b": models.run_release,
         "c": lambda: models.run_ours(identity),
+        "d": lambda: models.run_ours(None),
     }
     cases = {name: every[name] for name in options.calls}
     timings = interleaved(cases, options.repeats, options.device, warm_up=not options.time_only)
     memory = {} if options.time_only else {name: peak_extra(case, options.device) for name, case in cases.items()}
     again = keys_values_flops(models.config) + RELEASE_NETWORKS_FLOPS
-    counted = {"a": flops.plain, "b": flops.total + again, "c": flops.total}
+    counted = {"a": flops.plain, "b": flops.total + again, "c": flops.total, "d": flops.plain}
     _print_times(timings, memory, counted, peak)
     _print_ratios(timings, memory, counted)
     once = interleaved({"once": models.prepare}, 2, options.device)["once"]
@@ -127,8 +133,9 @@ def _print_ratios(timings: dict[str, Timing], memory: dict[str, int], counted: d
     rows = []
     for over, under, meaning in (
         ("c", "b", "ours against the release's way"),
-        ("c", "a", "ours against no identity"),
-        ("b", "a", "the release's way against no identity"),
+        ("c", "a", "ours against the bare base"),
+        ("b", "a", "the release's way against the bare base"),
+        ("c", "d", "what identity itself adds to our stack"),
     ):
         if over not in timings or under not in timings:
             continue
