@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +146,23 @@ def _agree(folder: Path, options: ClipOptions) -> None:
         )
 
 
+class _StoppedError(Exception):
+    """The run was interrupted; the shard in work is given up and leaves nothing."""
+
+
+_stop: Event | None = None  # of a worker process: set when the run was interrupted
+
+
 def _make_shard(options: ClipOptions, path: Path, start: int, end: int) -> None:
     with _explained(path.parent):
-        write_shard(path, (make_clip(options, index) for index in range(start, end)))
+        write_shard(path, _clips(options, start, end))
+
+
+def _clips(options: ClipOptions, start: int, end: int) -> Iterator[Clip]:
+    for index in range(start, end):
+        if _stop is not None and _stop.is_set():
+            raise _StoppedError
+        yield make_clip(options, index)
 
 
 def _work(options: ClipOptions, jobs: list[tuple[Path, int, int]], processes: int) -> Iterator[None]:
@@ -157,21 +172,26 @@ def _work(options: ClipOptions, jobs: list[tuple[Path, int, int]], processes: in
             _make_shard(options, *job)
             yield
         return
-    with _one_thread_each(), ProcessPoolExecutor(processes, get_context("spawn"), _quiet_worker) as pool:
+    context = get_context("spawn")
+    stop = context.Event()
+    with _one_thread_each(), ProcessPoolExecutor(processes, context, _quiet_worker, (stop,)) as pool:
         futures: list[Future[None]] = [pool.submit(_make_shard, options, *job) for job in jobs]
         try:
             for future in as_completed(futures):
                 yield future.result()
         finally:
+            stop.set()  # nothing is left to do when all went well
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _quiet_worker() -> None:
-    """An interrupt is the parent's to handle; a worker finishes or is told to stop."""
+def _quiet_worker(stop: Event) -> None:
+    """An interrupt is the parent's to handle; a worker is told to stop and does so after the clip in work."""
     import signal
 
     import cv2
 
+    global _stop
+    _stop = stop
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
