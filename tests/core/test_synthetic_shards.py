@@ -74,7 +74,11 @@ def test_more_clips_extend_what_is_there(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_leaves_whole_shards_and_goes_on(tmp_path: Path) -> None:
-    process = run("--out", str(tmp_path / "set"), "--clips", "4000", "--processes", "2")
+    def as_in_a_terminal() -> None:  # a job in the background of a script inherits that interrupts are ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    out = str(tmp_path / "set")
+    process = run("--out", out, "--clips", "4000", "--processes", "2", preexec_fn=as_in_a_terminal)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list(tmp_path.glob("set/clips-*.safetensors")):
         time.sleep(0.05)
