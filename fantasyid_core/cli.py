@@ -12,7 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .doctor import run_doctor
@@ -26,6 +26,9 @@ from .input_path import INPUT_PATHS
 from .model import MINI, load_model
 from .progress import ProgressCallback
 from .weights.catalog import ASSETS
+
+if TYPE_CHECKING:
+    from .training.loop import RunOptions
 
 EXAMPLE = ASSETS / "astronaut.png"
 DEMO_FPS = 8.0
@@ -58,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(
         commands.add_parser("evaluate", help="measure how well videos keep a person: RS, IFS, FM, FID and more")
     )
-    _add_train(commands.add_parser("train", help="make training data"))
+    _add_train(commands.add_parser("train", help="make training data, and train the mini on it"))
     _add_verify(commands.add_parser("verify", help="compute the golden numbers of the authors' release and compare"))
     return parser
 
@@ -145,6 +148,29 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--people", type=int, default=None, help="how many people (default: a new one in every clip)")
     data.add_argument("--processes", type=int, default=2, help="how many at a time, one core each (default: 2)")
     data.set_defaults(run=_train_data)
+    vae = stages.add_parser("vae", help="train the mini's video autoencoder on such clips (docs/training.md)")
+    vae.add_argument("--data", type=Path, required=True, help="the folder that `train data` made")
+    vae.add_argument("--frames", type=int, default=9, help="frames of each clip, 8k+1; 1 = pictures (default: 9)")
+    vae.add_argument("--start", type=Path, help="the folder of a finished run, to go on from its VAE")
+    vae.add_argument("--decoder-only", action="store_true", help="leave the encoder, and so all latents, as they are")
+    _add_run(vae, batch=8, learning_rate=2e-3)
+    vae.set_defaults(run=_train_vae)
+
+
+def _add_run(parser: argparse.ArgumentParser, batch: int, learning_rate: float) -> None:
+    """What every training stage has."""
+    parser.add_argument("--out", type=Path, required=True, help="the run's folder; the same command resumes")
+    parser.add_argument("--steps", type=int, required=True, help="optimiser steps in all")
+    parser.add_argument("--batch", type=int, default=batch, help=f"samples per process and step (default: {batch})")
+    parser.add_argument("--learning-rate", type=float, default=learning_rate, help=f"default: {learning_rate:g}")
+    parser.add_argument("--warmup", type=int, default=50, help="steps until the learning rate is full (default: 50)")
+    parser.add_argument("--schedule", default="constant_with_warmup", help="a name of diffusers' get_scheduler")
+    parser.add_argument("--optimiser", choices=("adamw", "muon"), default="adamw", help="default: adamw, the paper's")
+    parser.add_argument("--ema", type=float, default=0.999, help="decay of the weights' running mean (default: .999)")
+    parser.add_argument("--precision", choices=("auto", "no", "bf16", "fp16"), default="auto", help="default: auto")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and draws (default: 0)")
+    parser.add_argument("--save-minutes", type=float, default=10.0, help="between checkpoints (default: 10)")
+    parser.add_argument("--sample-minutes", type=float, default=10.0, help="between sample sheets (default: 10)")
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
@@ -242,6 +268,37 @@ def _train_data(options: argparse.Namespace) -> int:
     shards = make_dataset(options.out, wanted, options.clips, options.processes, progress_bar("shards"))
     _say(f"{options.out}: {options.clips} clips in {len(shards)} files.")
     return 0
+
+
+def _train_vae(options: argparse.Namespace) -> int:
+    from .training.loop import run, say
+    from .training.train_vae import VaeStage
+
+    stage = VaeStage(
+        options.data, options.batch, options.frames, options.seed, options.start, decoder_only=options.decoder_only
+    )
+    reached = run(stage, _run_options(options), say)
+    _say(f"{options.out}: {reached} steps; the VAE is in {options.out / 'vae'}.")
+    return 0
+
+
+def _run_options(options: argparse.Namespace) -> RunOptions:
+    from .training.loop import RunOptions
+
+    return RunOptions(
+        out=options.out,
+        steps=options.steps,
+        batch=options.batch,
+        learning_rate=options.learning_rate,
+        warmup=options.warmup,
+        schedule=options.schedule,
+        optimiser=options.optimiser,
+        ema=options.ema,
+        precision=options.precision,
+        seed=options.seed,
+        save_minutes=options.save_minutes,
+        sample_minutes=options.sample_minutes,
+    )
 
 
 def progress_bar(stage: str) -> ProgressCallback:

@@ -1,0 +1,134 @@
+"""Stage 1a: the mini's video autoencoder (diffusers' AutoencoderKLCogVideoX), from synthetic clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import InputError
+from ..video.mini import MINI_VAE, mini_vae
+from .arrays import draws, load_arrays, pixels
+from .loop import Batch, Losses
+from .shards import dataset_shards
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
+
+KL_WEIGHT = 1e-4
+EDGE_WEIGHT = 1.0  #: of the differences between neighbouring pixels: without it everything is soft
+FEATURES_WEIGHT = 2.0  #: how much more eyes, nose tip and mouth count than the rest
+FEATURES_RADIUS = 0.09  #: of the picture's side
+MOST_NOISE = 0.25  #: of the latents' deviation, added before decoding: what a video model makes is never quite clean
+
+
+class VaeObjective(nn.Module):
+    """Reconstruction with edges, features of the face counting more, and a light pull to unit Gaussian latents.
+
+    decoder_only: the encoder stays as it is (latents made with it remain valid).
+    """
+
+    def __init__(self, vae: AutoencoderKLCogVideoX, decoder_only: bool = False) -> None:
+        super().__init__()
+        self.vae, self.decoder_only = vae, decoder_only
+        vae.requires_grad_(True)
+        if decoder_only:
+            vae.encoder.requires_grad_(False)
+
+    def forward(self, batch: Batch) -> Losses:
+        """Batch: "pixels" [B, 3, T, H, W] -1..1, "weight" [B, 1, T, H, W] → loss, reconstruction, kl, psnr."""
+        clean, weight = batch["pixels"], batch["weight"]
+        with torch.set_grad_enabled(not self.decoder_only and torch.is_grad_enabled()):
+            posterior = self.vae.encode(clean).latent_dist
+        latents = posterior.mean if self.decoder_only else posterior.sample()
+        scale = latents.detach().std() * MOST_NOISE * torch.rand(len(clean), 1, 1, 1, 1, device=clean.device)
+        decoded = self.vae.decode(latents + scale * torch.randn_like(latents)).sample
+        error = ((decoded - clean).abs() * weight).mean()
+        edges = sum((_difference(decoded - clean, axis).abs()).mean() for axis in (2, 3, 4) if clean.shape[axis] > 1)
+        kl = posterior.kl().mean() / latents[0].numel()
+        loss = error + EDGE_WEIGHT * edges + (0.0 if self.decoder_only else KL_WEIGHT * kl)
+        psnr = -10 * torch.log10((decoded.detach() - clean).square().mean() / 4)
+        return {"loss": loss, "reconstruction": error, "kl": kl, "psnr": psnr}
+
+
+def _difference(x: torch.Tensor, axis: int) -> torch.Tensor:
+    return x.narrow(axis, 1, x.shape[axis] - 1) - x.narrow(axis, 0, x.shape[axis] - 1)
+
+
+class VaeStage:
+    """Clips of ``frames`` frames (1: pictures) out of the shards in ``data``; some of them mirrored."""
+
+    def __init__(
+        self, data: Path, batch: int, frames: int = 9, seed: int = 0, start: Path | None = None,
+        decoder_only: bool = False, clips: int | None = None,
+    ) -> None:  # fmt: skip
+        paths = dataset_shards(data)
+        self.arrays = load_arrays(paths if clips is None else paths[: -(-clips // 64)], ("frames", "keypoints"))
+        if self.arrays["frames"].shape[1] < frames:
+            raise InputError(
+                f"The clips in {data} have {self.arrays['frames'].shape[1]} frames, too few for {frames}; lower --frames."
+            )
+        self.batch, self.frames, self.seed = batch, frames, seed
+        self.module: nn.Module = VaeObjective(load_vae_folder(start) if start else mini_vae(seed), decoder_only)
+
+    def settings(self) -> dict[str, Any]:
+        """The architecture."""
+        return {"vae": {name: value for name, value in MINI_VAE.items() if name != "scaling_factor"}}
+
+    def batches(self, step: int, rank: int, world: int) -> Iterator[Batch]:
+        """See :class:`loop.Stage`."""
+        frames, keypoints = self.arrays["frames"], self.arrays["keypoints"]
+        for _, draw in draws(len(frames), self.batch, step, self.seed, rank, world):
+            starts = draw.random.integers(0, frames.shape[1] - self.frames + 1, self.batch)
+            chosen = np.stack([frames[i, s : s + self.frames] for i, s in zip(draw.indices, starts, strict=True)])
+            points = np.stack([keypoints[i, s : s + self.frames] for i, s in zip(draw.indices, starts, strict=True)])
+            if draw.random.random() < 0.5:
+                chosen = chosen[:, :, :, ::-1]
+                points = points * [-1, 1] + [frames.shape[3] - 1, 0]
+            picture = pixels(chosen)
+            yield {"pixels": picture, "weight": features_weight(points, picture.shape[-1])}
+
+    def sheet(self, module: nn.Module, path: Path) -> None:
+        """Clips and below each what is left of it."""
+        from .sheets import write_rows
+
+        clean = pixels(self.arrays["frames"][:6])
+        vae = module.vae
+        decoded = vae.decode(vae.encode(clean).latent_dist.mean).sample[:, :, : clean.shape[2]]
+        rows = [
+            x[:, ::4].permute(1, 2, 3, 0).numpy() / 2 + 0.5 for pair in zip(clean, decoded, strict=True) for x in pair
+        ]
+        write_rows(path, rows)
+
+    def export(self, module: nn.Module, folder: Path) -> None:
+        """The VAE as diffusers saves it, its scaling factor set so that the latents have deviation 1."""
+        vae = module.vae
+        spread = torch.cat(
+            [vae.encode(pixels(self.arrays["frames"][i : i + 8])).latent_dist.mean for i in range(0, 64, 8)]
+        )
+        vae.register_to_config(scaling_factor=round(1.0 / float(spread.std()), 4))
+        vae.save_pretrained(folder / "vae")
+
+
+def features_weight(points: Any, side: int) -> torch.Tensor:
+    """Keypoints [B, T, 5, 2] pixels → [B, 1, T, side, side]: 1, and up to 1 + FEATURES_WEIGHT on the features."""
+    marks = torch.as_tensor(np.asarray(points), dtype=torch.float32)
+    axis = torch.arange(side, dtype=torch.float32)
+    down = torch.exp(-(((axis - marks[..., 1:]) / (FEATURES_RADIUS * side)) ** 2))  # (B, T, 5, side)
+    across = torch.exp(-(((axis - marks[..., :1]) / (FEATURES_RADIUS * side)) ** 2))
+    bumps = (down[..., :, None] * across[..., None, :]).amax(dim=2)
+    return (1 + FEATURES_WEIGHT * bumps)[:, None]
+
+
+def load_vae_folder(folder: Path) -> AutoencoderKLCogVideoX:
+    """The VAE that :meth:`VaeStage.export` wrote."""
+    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
+
+    place = folder / "vae"
+    if not (place / "config.json").is_file():
+        raise InputError(f"There is no trained VAE in {folder}; train one with `fantasyid train vae`.")
+    return AutoencoderKLCogVideoX.from_pretrained(place, local_files_only=True)

@@ -1,0 +1,126 @@
+"""A training run: what it saves, how it goes on, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fantasyid_core.errors import CheckpointError, InputError
+from fantasyid_core.training.arrays import draws
+from fantasyid_core.training.loop import CHECKPOINT, SETTINGS, RunOptions, run
+from fantasyid_core.training.optimisers import make_optimisers
+
+SCRIPT = Path(__file__).with_name("fitting_stage.py")
+sys.path.insert(0, str(SCRIPT.parent))
+from fitting_stage import FittingStage  # noqa: E402
+
+
+def options(out: Path, steps: int, **named: object) -> RunOptions:
+    return RunOptions(out, steps, batch=4, learning_rate=1e-2, warmup=1, schedule="constant", **named)  # type: ignore[arg-type]
+
+
+def weights(out: Path) -> torch.Tensor:
+    return torch.load(out / "weights.pt", weights_only=True)
+
+
+def test_training_lowers_the_loss_and_logs_it(tmp_path: Path) -> None:
+    assert run(FittingStage(), options(tmp_path, 60)) == 60
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [10, 20, 30, 40, 50, 60]
+    assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
+    assert (tmp_path / "samples-000060.jpg").is_file()
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, optimiser: str) -> None:
+    if optimiser == "muon" and not hasattr(torch.optim, "Muon"):
+        pytest.skip("this torch has no Muon")
+    run(FittingStage(), options(tmp_path / "whole", 20, optimiser=optimiser))
+    run(FittingStage(), options(tmp_path / "parts", 7, optimiser=optimiser))
+    run(FittingStage(), options(tmp_path / "parts", 20, optimiser=optimiser))
+    assert torch.equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> None:
+    run(FittingStage(), options(tmp_path, 2))
+    with pytest.raises(CheckpointError, match="another width"):
+        run(FittingStage(width=5), options(tmp_path, 4))
+
+
+def test_an_interrupted_save_leaves_the_last_checkpoint(tmp_path: Path) -> None:
+    run(FittingStage(), options(tmp_path, 5))
+    (tmp_path / f"{CHECKPOINT}.part").mkdir()  # as a kill in the middle of the next save leaves it
+    (tmp_path / f"{CHECKPOINT}.part" / "model.safetensors").write_bytes(b"half")
+    assert run(FittingStage(), options(tmp_path, 6)) == 6
+    assert json.loads((tmp_path / CHECKPOINT / SETTINGS).read_text())["step"] == 6
+    assert not (tmp_path / f"{CHECKPOINT}.part").exists()
+
+
+def test_a_kill_between_the_renames_loses_nothing(tmp_path: Path) -> None:
+    run(FittingStage(), options(tmp_path, 5))
+    (tmp_path / CHECKPOINT).rename(tmp_path / f"{CHECKPOINT}.old")
+    said: list[str] = []
+    run(FittingStage(), options(tmp_path, 6), said.append)
+    assert said[0] == "Going on from step 5."
+
+
+def test_ctrl_c_saves_the_step_it_reached(tmp_path: Path) -> None:
+    stage = FittingStage(before_batch=lambda step: os.kill(os.getpid(), signal.SIGINT) if step == 3 else None)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(stage, options(tmp_path, 50))
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert json.loads((tmp_path / CHECKPOINT / SETTINGS).read_text())["step"] == 4
+    assert run(FittingStage(), options(tmp_path, 6)) == 6
+
+
+def test_a_loss_that_is_no_number_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="lower the learning rate"):
+        run(FittingStage(scale=float("nan")), options(tmp_path, 3))
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": 3, "batch": 0}, {"steps": 3, "learning_rate": 0.0}])
+def test_impossible_options_are_refused(tmp_path: Path, wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError):
+        RunOptions(tmp_path, **wrong)  # type: ignore[arg-type]
+
+
+def test_an_unknown_optimiser_is_refused() -> None:
+    with pytest.raises(InputError, match="adamw"):
+        make_optimisers(torch.nn.Linear(2, 2), "sgd", 1e-3, 0.0)
+
+
+def test_processes_share_every_round_without_overlap() -> None:
+    seen: list[int] = []
+    for rank in range(2):
+        walk = draws(count=12, batch=3, step=0, seed=1, rank=rank, world=2)
+        seen += [int(i) for _ in range(2) for i in next(walk)[1].indices]
+    assert sorted(seen) == list(range(12))
+
+
+def test_a_walk_taken_up_later_is_the_same_walk() -> None:
+    whole = draws(count=10, batch=4, step=0, seed=2, rank=0, world=1)
+    steps = [next(whole)[1] for _ in range(6)]
+    later = draws(count=10, batch=4, step=4, seed=2, rank=0, world=1)
+    draw = next(later)[1]
+    assert np.array_equal(draw.indices, steps[4].indices)
+    assert draw.random.random() == steps[4].random.random()
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*launch, str(SCRIPT), str(tmp_path / "two"), "6", "2"], check=True, env=environment, timeout=180)
+    assert json.loads((tmp_path / "two" / CHECKPOINT / SETTINGS).read_text())["processes"] == 2
+    run(FittingStage(), options(tmp_path / "one", 6))
+    torch.testing.assert_close(weights(tmp_path / "two"), weights(tmp_path / "one"), rtol=0, atol=1e-6)
