@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -70,7 +70,8 @@ class VaeStage:
         self.arrays = load_arrays(paths if clips is None else paths[: -(-clips // 64)], ("frames", "keypoints"))
         if self.arrays["frames"].shape[1] < frames:
             raise InputError(
-                f"The clips in {data} have {self.arrays['frames'].shape[1]} frames, too few for {frames}; lower --frames."
+                f"The clips in {data} have {self.arrays['frames'].shape[1]} frames, too few for {frames}; "
+                "lower --frames."
             )
         self.batch, self.frames, self.seed = batch, frames, seed
         self.module: nn.Module = VaeObjective(load_vae_folder(start) if start else mini_vae(seed), decoder_only)
@@ -97,7 +98,7 @@ class VaeStage:
         from .sheets import write_rows
 
         clean = pixels(self.arrays["frames"][:6])
-        vae = module.vae
+        vae = cast(VaeObjective, module).vae
         decoded = vae.decode(vae.encode(clean).latent_dist.mean).sample[:, :, : clean.shape[2]]
         rows = [
             x[:, ::4].permute(1, 2, 3, 0).numpy() / 2 + 0.5 for pair in zip(clean, decoded, strict=True) for x in pair
@@ -106,7 +107,7 @@ class VaeStage:
 
     def export(self, module: nn.Module, folder: Path) -> None:
         """The VAE as diffusers saves it, its scaling factor set so that the latents have deviation 1."""
-        vae = module.vae
+        vae = cast(VaeObjective, module).vae
         spread = torch.cat(
             [vae.encode(pixels(self.arrays["frames"][i : i + 8])).latent_dist.mean for i in range(0, 64, 8)]
         )
