@@ -150,7 +150,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     data.set_defaults(run=_train_data)
     vae = stages.add_parser("vae", help="train the mini's video autoencoder on such clips (docs/training.md)")
     vae.add_argument("--data", type=Path, required=True, help="the folder that `train data` made")
-    vae.add_argument("--frames", type=int, default=9, help="frames of each clip, 8k+1; 1 = pictures (default: 9)")
+    vae.add_argument("--frames", type=int, default=9, help="frames of each clip, 8k+1 (default: 9)")
+    vae.add_argument("--pictures", type=float, default=0.7, help="share of steps on single frames (default: 0.7)")
     vae.add_argument("--start", type=Path, help="the folder of a finished run, to go on from its VAE")
     vae.add_argument("--decoder-only", action="store_true", help="leave the encoder, and so all latents, as they are")
     _add_run(vae, batch=8, learning_rate=2e-3)
@@ -275,7 +276,13 @@ def _train_vae(options: argparse.Namespace) -> int:
     from .training.train_vae import VaeStage
 
     stage = VaeStage(
-        options.data, options.batch, options.frames, options.seed, options.start, decoder_only=options.decoder_only
+        options.data,
+        options.batch,
+        options.frames,
+        options.pictures,
+        options.seed,
+        options.start,
+        options.decoder_only,
     )
     reached = run(stage, _run_options(options), say)
     _say(f"{options.out}: {reached} steps; the VAE is in {options.out / 'vae'}.")

@@ -113,7 +113,13 @@ class _Trainer:
         module = stage.module
         optimisers = make_optimisers(module, options.optimiser, options.learning_rate, options.weight_decay)
         schedulers = [
-            get_scheduler(options.schedule, one, options.warmup * world, options.steps * world) for one in optimisers
+            get_scheduler(
+                options.schedule,
+                one,
+                num_warmup_steps=options.warmup * world,
+                num_training_steps=options.steps * world,
+            )
+            for one in optimisers
         ]
         self.ema = EMAModel([p for p in module.parameters() if p.requires_grad], decay=options.ema, use_ema_warmup=True)
         prepared = self.accelerator.prepare(module, *optimisers, *schedulers)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX, CogVideoXCausalConv3d
 from torch import nn
 
 from ..errors import InputError
@@ -16,14 +18,12 @@ from .arrays import draws, load_arrays, pixels
 from .loop import Batch, Losses
 from .shards import dataset_shards
 
-if TYPE_CHECKING:
-    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
-
 KL_WEIGHT = 1e-4
 EDGE_WEIGHT = 1.0  #: of the differences between neighbouring pixels: without it everything is soft
 FEATURES_WEIGHT = 2.0  #: how much more eyes, nose tip and mouth count than the rest
 FEATURES_RADIUS = 0.09  #: of the picture's side
-MOST_NOISE = 0.25  #: of the latents' deviation, added before decoding: what a video model makes is never quite clean
+MOST_NOISE = 0.10  #: of the latents' deviation, added before decoding: what a video model makes is never quite clean
+PICTURES = 4
 
 
 class VaeObjective(nn.Module):
@@ -60,21 +60,33 @@ def _difference(x: torch.Tensor, axis: int) -> torch.Tensor:
 
 
 class VaeStage:
-    """Clips of ``frames`` frames (1: pictures) out of the shards in ``data``; some of them mirrored."""
+    """Clips of ``frames`` frames out of the shards in ``data``, half of them mirrored.
+
+    pictures: the share of steps that see PICTURES times as many single frames instead. They teach what things look
+    like several times faster; the clips then teach what changes.
+    """
 
     def __init__(
-        self, data: Path, batch: int, frames: int = 9, seed: int = 0, start: Path | None = None,
-        decoder_only: bool = False, clips: int | None = None,
-    ) -> None:  # fmt: skip
-        paths = dataset_shards(data)
-        self.arrays = load_arrays(paths if clips is None else paths[: -(-clips // 64)], ("frames", "keypoints"))
+        self,
+        data: Path,
+        batch: int,
+        frames: int = 9,
+        pictures: float = 0.7,
+        seed: int = 0,
+        start: Path | None = None,
+        decoder_only: bool = False,
+        shards: int | None = None,
+    ) -> None:
+        self.arrays = load_arrays(dataset_shards(data)[:shards], ("frames", "keypoints"))
         if self.arrays["frames"].shape[1] < frames:
             raise InputError(
                 f"The clips in {data} have {self.arrays['frames'].shape[1]} frames, too few for {frames}; "
                 "lower --frames."
             )
-        self.batch, self.frames, self.seed = batch, frames, seed
-        self.module: nn.Module = VaeObjective(load_vae_folder(start) if start else mini_vae(seed), decoder_only)
+        self.batch, self.frames, self.pictures, self.seed = batch, frames, pictures, seed
+        vae = load_vae_folder(start) if start else mini_vae(seed)
+        faster_pictures(vae)
+        self.module: nn.Module = VaeObjective(vae, decoder_only)
 
     def settings(self) -> dict[str, Any]:
         """The architecture."""
@@ -84,12 +96,16 @@ class VaeStage:
         """See :class:`loop.Stage`."""
         frames, keypoints = self.arrays["frames"], self.arrays["keypoints"]
         for _, draw in draws(len(frames), self.batch, step, self.seed, rank, world):
-            starts = draw.random.integers(0, frames.shape[1] - self.frames + 1, self.batch)
-            chosen = np.stack([frames[i, s : s + self.frames] for i, s in zip(draw.indices, starts, strict=True)])
-            points = np.stack([keypoints[i, s : s + self.frames] for i, s in zip(draw.indices, starts, strict=True)])
+            length, indices = self.frames, draw.indices
+            if draw.random.random() < self.pictures:
+                length, indices = 1, draw.random.integers(0, len(frames), PICTURES * self.batch)
+            starts = draw.random.integers(0, frames.shape[1] - length + 1, len(indices))
+            chosen, points = (
+                np.stack([array[i, s : s + length] for i, s in zip(indices, starts, strict=True)])
+                for array in (frames, keypoints)
+            )
             if draw.random.random() < 0.5:
-                chosen = chosen[:, :, :, ::-1]
-                points = points * [-1, 1] + [frames.shape[3] - 1, 0]
+                chosen, points = chosen[:, :, :, ::-1], points * [-1, 1] + [frames.shape[3] - 1, 0]
             picture = pixels(chosen)
             yield {"pixels": picture, "weight": features_weight(points, picture.shape[-1])}
 
@@ -111,8 +127,28 @@ class VaeStage:
         spread = torch.cat(
             [vae.encode(pixels(self.arrays["frames"][i : i + 8])).latent_dist.mean for i in range(0, 64, 8)]
         )
-        vae.register_to_config(scaling_factor=round(1.0 / float(spread.std()), 4))
+        vae.register_to_config(scaling_factor=round(1.0 / float(spread.detach().std()), 4))
         vae.save_pretrained(folder / "vae")
+
+
+class PictureConvolution(CogVideoXCausalConv3d):
+    """The same convolution; a single frame, which the causal padding repeats, is convolved once with the sum of the
+    kernel over time instead of with every time step of it (difference: rounding)."""
+
+    def forward(self, inputs: torch.Tensor, conv_cache: torch.Tensor | None = None) -> Any:  # (diffusers says Tensor)
+        """[B, C, T, H, W] → [B, C', T, H, W], and what the next chunk of frames must know (of one frame: nothing)."""
+        if inputs.shape[2] > 1 or conv_cache is not None or self.pad_mode == "replicate":
+            return super().forward(inputs, conv_cache)
+        padding = (self.height_pad, self.width_pad)
+        kernel = self.conv.weight.sum(dim=2)
+        return F.conv2d(inputs[:, :, 0], kernel, self.conv.bias, padding=padding)[:, :, None], None
+
+
+def faster_pictures(vae: nn.Module) -> None:
+    """Let ``vae`` train on single frames at the cost of pictures."""
+    for module in vae.modules():
+        if type(module) is CogVideoXCausalConv3d:
+            module.__class__ = PictureConvolution
 
 
 def features_weight(points: Any, side: int) -> torch.Tensor:
@@ -127,8 +163,6 @@ def features_weight(points: Any, side: int) -> torch.Tensor:
 
 def load_vae_folder(folder: Path) -> AutoencoderKLCogVideoX:
     """The VAE that :meth:`VaeStage.export` wrote."""
-    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
-
     place = folder / "vae"
     if not (place / "config.json").is_file():
         raise InputError(f"There is no trained VAE in {folder}; train one with `fantasyid train vae`.")

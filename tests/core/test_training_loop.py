@@ -49,6 +49,14 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, optimiser: str) 
     assert torch.equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
+def test_the_paper_s_schedule_warms_up_and_comes_down(tmp_path: Path) -> None:
+    run(FittingStage(), RunOptions(tmp_path, 40, 4, 1e-2, warmup=10, schedule="cosine", log_every=10))
+    rates = [json.loads(line)["rate"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert rates[0] == pytest.approx(1e-2)
+    assert rates[0] > rates[1] > rates[2] > rates[3]
+    assert rates[3] == pytest.approx(0.0, abs=1e-6)
+
+
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> None:
     run(FittingStage(), options(tmp_path, 2))
     with pytest.raises(CheckpointError, match="another width"):
