@@ -21,6 +21,7 @@ from .faces.detect import RULES
 from .faces.detectors import DETECTORS
 from .generate import GenerateOptions, generate
 from .geometry.extractors import EXTRACTORS
+from .identity.branches import BRANCHES
 from .images import load_photograph
 from .input_path import INPUT_PATHS
 from .model import MINI, load_model
@@ -156,6 +157,25 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     vae.add_argument("--decoder-only", action="store_true", help="leave the encoder, and so all latents, as they are")
     _add_run(vae, batch=8, learning_rate=2e-3)
     vae.set_defaults(run=_train_vae)
+    latents = stages.add_parser("latents", help="encode clips with a trained VAE, once")
+    latents.add_argument("--data", type=Path, required=True, help="the folder that `train data` made")
+    latents.add_argument("--vae", type=Path, required=True, help="the folder of a finished `train vae`")
+    latents.add_argument("--out", type=Path, required=True, help="the folder for the shards; the same command resumes")
+    latents.add_argument("--own", type=int, default=6, help="views kept of each clip (default: 6, the paper's)")
+    latents.add_argument("--elsewhere", type=int, default=3, help="other pictures of the person (default: 3)")
+    latents.set_defaults(run=_train_latents)
+    video = stages.add_parser("video", help="train text to video, then the identity branch, on encoded clips")
+    video.add_argument("--data", type=Path, required=True, help="the folder that `train latents` made")
+    video.add_argument("--stage", choices=("text", "identity"), default="identity", help="default: identity")
+    video.add_argument("--vae", type=Path, help="the folder of the VAE that made the latents (for a new model)")
+    video.add_argument("--start", type=Path, help="the mini.safetensors of a finished run, to go on from")
+    video.add_argument("--branches", choices=BRANCHES, default=BRANCHES[0], help="default: 2D + 3D")
+    video.add_argument("--no-multi-view", action="store_true", help="always take the clip's first frame as reference")
+    video.add_argument("--identity-only", action="store_true", help="leave the text-to-video half as it is")
+    video.add_argument("--pictures", type=float, default=0.3, help="share of steps on single frames (default: 0.3)")
+    video.add_argument("--noises", type=int, default=2, help="noise levels per clip and step (default: 2)")
+    _add_run(video, batch=32, learning_rate=1e-3)
+    video.set_defaults(run=_train_video)
 
 
 def _add_run(parser: argparse.ArgumentParser, batch: int, learning_rate: float) -> None:
@@ -286,6 +306,36 @@ def _train_vae(options: argparse.Namespace) -> int:
     )
     reached = run(stage, _run_options(options), say)
     _say(f"{options.out}: {reached} steps; the VAE is in {options.out / 'vae'}.")
+    return 0
+
+
+def _train_latents(options: argparse.Namespace) -> int:
+    from .training.latents import encode_dataset
+    from .training.train_vae import load_vae_folder
+
+    vae = load_vae_folder(options.vae).requires_grad_(False).eval()
+    made = encode_dataset(options.data, vae, options.out, options.own, options.elsewhere, progress_bar("shards"))
+    _say(f"{options.out}: {len(made)} files.")
+    return 0
+
+
+def _train_video(options: argparse.Namespace) -> int:
+    from .training.latents import load_encoded
+    from .training.loop import run, say
+    from .training.train_video import VideoOptions, VideoStage, starting_model
+
+    wanted = VideoOptions(
+        stage=options.stage,
+        branches=options.branches,
+        multi_view=not options.no_multi_view,
+        noises=options.noises,
+        pictures=options.pictures,
+        train_backbone=not options.identity_only,
+    )
+    model = starting_model(options.start, options.vae, options.seed)
+    stage = VideoStage(model, load_encoded(options.data), wanted, options.batch, options.seed)
+    reached = run(stage, _run_options(options), say)
+    _say(f"{options.out}: {reached} steps; the model is {options.out / 'mini.safetensors'}.")
     return 0
 
 

@@ -58,6 +58,7 @@ class VertexNetConfig:
     heads: int = 4
     mlp_hidden: int = 256
     reducer_widths: tuple[int, ...] = (256, 512, 1024, 2048)  # kernels 5, 5, 3, 3; strides 4, 4, 2, 2
+    depth_scale: float = 1.0  # of z in metres, before the sinusoid; the release reads plain metres
 
     @property
     def tokens(self) -> int:
@@ -138,8 +139,9 @@ class ModelConfig:
 RELEASE = ModelConfig()
 PAPER = replace(RELEASE, family="paper", injection=replace(RELEASE.injection, layer_block=True))
 
-#: 17 frames of 128×128 pixels (5×16×16 latents), for a CPU, on the mesh of the licence-free head. F_l is in: the mini
-#: is trained from scratch, by the paper, with no released weights to agree with.
+#: 17 frames of 64×64 pixels (5×8×8 latents), for a CPU, on the mesh of the licence-free head. F_l is in: the mini is
+#: trained from scratch, by the paper, with no released weights to agree with. Depth is scaled so that a head spans most
+#: of the sinusoid's period instead of a seventh.
 MINI = ModelConfig(
     family="mini",
     identity_width=256,
@@ -148,20 +150,21 @@ MINI = ModelConfig(
     vertex_net=VertexNetConfig(
         topology="makehuman-head-3202",
         level_sizes=(3202, 800, 200),
-        width=64,
+        width=32,
         layers=3,
         mlp_hidden=128,
         reducer_widths=(64, 96, 160, 256),
+        depth_scale=6.0,
     ),
     injection=InjectionConfig(heads=4, head_dim=64, layer_block=True),
     transformer=TransformerConfig(
-        heads=5,
+        heads=4,
         layers=8,
         time_embed_dim=64,
         text_embed_dim=128,
         text_length=32,
-        sample_height=16,
-        sample_width=16,
+        sample_height=8,
+        sample_width=8,
         sample_frames=17,
         learned_positions=False,
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -72,6 +72,19 @@ def load_model(
 
 
 def _mini(dtype: torch.dtype, device: torch.device | str) -> FantasyIDModel:
+    from .weights.mini_file import modules_of
+
+    model = new_mini(seed=0)
+    for module in modules_of(model).values():
+        module.requires_grad_(False).eval().to(device)
+        if dtype != torch.float32:
+            module.to(dtype)
+    model.identity_encoder.vertex_spiral_net.keep_float32()
+    return replace(model, model_id=model.identity_encoder.model_id, notice=MINI_NOTICE)
+
+
+def new_mini(seed: int) -> FantasyIDModel:
+    """A mini with initial weights that may be trained: a function of ``seed`` alone."""
     from .geometry.head_hierarchy import load_head_hierarchy
     from .identity.encoder import IdentityEncoder
     from .identity.initialise import initialise_
@@ -79,17 +92,10 @@ def _mini(dtype: torch.dtype, device: torch.device | str) -> FantasyIDModel:
     from .video.schedule import NOISE_SCHEDULE
 
     encoder = IdentityEncoder(MINI_CONFIG, load_head_hierarchy())
-    initialise_(encoder, seed=0)
-    transformer, vae, text = mini_transformer(MINI_CONFIG), mini_vae(), mini_text_encoder(MINI_CONFIG)
-    modules: tuple[torch.nn.Module, ...] = (encoder, transformer, vae, text.encoder)
-    for module in modules:
-        module.requires_grad_(False).eval().to(device)
-        if dtype != torch.float32:
-            module.to(dtype)
-    encoder.vertex_spiral_net.keep_float32()
-    return FantasyIDModel(
-        MINI_CONFIG, encoder, transformer, vae, text, encoder.model_id, NOISE_SCHEDULE, notice=MINI_NOTICE
-    )
+    initialise_(encoder, seed)
+    transformer, vae = mini_transformer(MINI_CONFIG, seed), mini_vae(seed)
+    text = mini_text_encoder(MINI_CONFIG, seed)
+    return FantasyIDModel(MINI_CONFIG, encoder, transformer, vae, text, encoder.model_id, NOISE_SCHEDULE)
 
 
 def _from_checkpoint(

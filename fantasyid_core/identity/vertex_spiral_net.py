@@ -177,8 +177,8 @@ class VertexSpiralNet(nn.Module):
         return vertices[:, self.get_buffer("coarse")]
 
     def depth_embedding(self, coarse: torch.Tensor) -> torch.Tensor:  # [N, V_coarse, 3] → [N, V_coarse, width]
-        """Sinusoids of 2π (z / 2 + 1 / 2): even columns sine, odd cosine, one frequency per pair of columns."""
-        angle = (0.5 * coarse[..., 2] + 0.5) * (2 * pi)
+        """Sinusoids of 2π (z / 2 + 1 / 2), z scaled: even columns sine, odd cosine, one frequency per pair."""
+        angle = (0.5 * self.config.depth_scale * coarse[..., 2] + 0.5) * (2 * pi)
         column = torch.arange(self.config.width, dtype=torch.float32, device=coarse.device)
         pair = torch.div(column, 2, rounding_mode="floor")
         phase = angle.unsqueeze(-1) / DEPTH_BASE ** (2 * pair / self.config.width)

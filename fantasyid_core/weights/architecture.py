@@ -82,6 +82,10 @@ def infer_config(index: CheckpointIndex, config: Mapping[str, Any] | None = None
     return replace(model, family="paper") if model.injection.layer_block else model
 
 
+#: Fields that files of the first version do not hold; each default is what was meant then.
+_CAME_LATER = {"VertexNetConfig": {"depth_scale"}}
+
+
 def config_to_text(config: ModelConfig) -> str:
     """The configuration as JSON, for a file's metadata."""
     return json.dumps(asdict(config), sort_keys=True)
@@ -96,8 +100,10 @@ def config_from_text(text: str) -> ModelConfig:
 
 
 def _filled(kind: Any, values: Mapping[str, Any]) -> Any:
-    """A configuration dataclass of plain JSON values; every field must be there and no other."""
+    """A configuration dataclass of plain JSON values; every field must be there (but those that came later: files
+    from before mean their defaults) and no other."""
     names = {f.name for f in fields(kind)}
+    values = {**{name: getattr(kind(), name) for name in names & _CAME_LATER.get(kind.__name__, set())}, **values}
     if set(values) != names:
         raise KeyError(f"{kind.__name__} has the fields {sorted(names)}, the file {sorted(values)}")
     default = {f.name: getattr(RELEASE if kind is ModelConfig else kind(), f.name) for f in fields(kind)}

@@ -1,0 +1,262 @@
+"""Stages 1b and 2: text to video, then the identity branch, by the paper's recipe.
+
+Mean squared error of the velocity and nothing else: no face mask, no identity loss (paper, section 3.4). Stage 1
+("text") sees no reference and no identity. Stage 2 ("identity") draws each sample's reference from the multi-view
+collection; text is dropped for 10 % of the samples, the identity and the reference picture each for some more, so that
+text guidance and identity guidance work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import InputError
+from ..identity.branches import Branches
+from ..video.schedule import NOISE_SCHEDULE
+from ..video.size import rotary_table
+from .arrays import draws
+from .latents import COLLECTED, ELSEWHERE, FIRST, EncodedClips
+from .loop import Batch, Losses
+
+if TYPE_CHECKING:
+    from ..model import FantasyIDModel
+
+StageName = Literal["text", "identity"]
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """stage: "text" or "identity". multi_view: references from the collection and from elsewhere; else the clip's first
+    frame. elsewhere: share of the references that are other pictures. noises: how many noise levels each clip is
+    seen at per step. pictures: share of steps on single latent frames. text_dropout: the paper's 10 %. shape_noise:
+    deviation of what is added to half of the heads, because a fit to a photograph errs too, in metres.
+    """
+
+    stage: StageName = "identity"
+    branches: Branches = "2D + 3D"
+    multi_view: bool = True
+    elsewhere: float = 0.5
+    noises: int = 2
+    pictures: float = 0.3
+    text_dropout: float = 0.1
+    identity_dropout: float = 0.1
+    reference_dropout: float = 0.1
+    shape_noise: float = 0.0015
+    train_backbone: bool = True
+
+    def __post_init__(self) -> None:
+        if self.stage not in ("text", "identity"):
+            raise InputError(f"There is no video stage '{self.stage}'; choose text or identity.")
+        if self.noises < 1:
+            raise InputError(f"Each clip must be seen at one noise level at least, not {self.noises}.")
+
+
+class VideoObjective(nn.Module):
+    """The velocity's mean squared error on encoded clips."""
+
+    def __init__(self, model: FantasyIDModel, options: VideoOptions) -> None:
+        super().__init__()
+        from diffusers import CogVideoXDPMScheduler
+
+        if model.text is None:
+            raise InputError("This model has no text encoder, so it cannot be trained on captions.")
+        self.options, self.config = options, model.config
+        self.transformer, self.identity_encoder = model.transformer, model.identity_encoder
+        self.text_encoder = model.text.encoder
+        alphas = CogVideoXDPMScheduler.from_config(dict(NOISE_SCHEDULE)).alphas_cumprod
+        self.register_buffer("alphas", alphas.float(), persistent=False)
+        self._choose_what_trains()
+
+    def _choose_what_trains(self) -> None:
+        identity = self.options.stage == "identity"
+        for module in (self.transformer, self.text_encoder):
+            module.requires_grad_(self.options.train_backbone or not identity)
+        self.identity_encoder.requires_grad_(identity)
+        for name, parameter in self.transformer.named_parameters():
+            if ".layer_attention." in name or ".layer_block." in name:
+                parameter.requires_grad_(identity)
+        unread = [self.identity_encoder.vertex_spiral_net, self.identity_encoder.vertex_reducer]
+        if identity and self.options.branches == "2D only":
+            for module in unread:
+                module.requires_grad_(False)
+
+    def forward(self, batch: Batch) -> Losses:
+        """Batch as :meth:`VideoStage.batches` makes it → loss."""
+        clean, noise = batch["latents"], batch["noise"]  # (B, F, C, H, W)
+        frames, height, width = clean.shape[1], clean.shape[3], clean.shape[4]
+        alpha = self.get_buffer("alphas")[batch["timestep"]].view(-1, 1, 1, 1, 1)
+        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+        velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+        reference = torch.zeros_like(clean)
+        if self.options.stage == "identity":
+            reference[:, 0] = batch["reference"] * batch["shows_reference"].view(-1, 1, 1, 1)
+        text = self.text_encoder(batch["text"])[0]  # (B, L, D)
+        made = self.transformer(
+            hidden_states=torch.cat([noisy, reference], dim=2),
+            encoder_hidden_states=text,
+            timestep=batch["timestep"],
+            image_rotary_emb=rotary_table(self.config, frames, height, width, clean.device),
+            identity=self._identity(batch, clean.shape),
+            return_dict=False,
+        )[0]
+        loss = (made.float() - velocity).square().mean()
+        return {"loss": loss}
+
+    def _identity(self, batch: Batch, shape: torch.Size) -> Any:
+        if self.options.stage == "text":
+            return None
+        tokens = self.identity_encoder(batch["crops"], batch["vertices"], self.options.branches)
+        patch = self.config.transformer.patch_size
+        rows = shape[1] * (shape[3] // patch) * (shape[4] // patch)
+        region = batch["shows_identity"].view(-1, 1).expand(-1, rows)
+        context = self.transformer.prepare_identity(tokens.repeat_interleave(self.options.noises, dim=0))
+        return context.with_region(region)
+
+
+class VideoStage:
+    """Samples out of encoded clips, drawn by seed and step alone. shown: how many clips a sample sheet shows."""
+
+    def __init__(
+        self,
+        model: FantasyIDModel,
+        clips: EncodedClips,
+        options: VideoOptions,
+        batch: int,
+        seed: int = 0,
+        shown: int = 6,
+    ) -> None:
+        self.model, self.clips, self.options, self.batch, self.seed = model, clips, options, batch, seed
+        self.shown = min(shown, len(clips))
+        if batch % options.noises:
+            raise InputError(f"The batch of {batch} must hold every clip {options.noises} times; choose a multiple.")
+        tokenizer, length = cast(Any, model.text).tokenizer, model.config.transformer.text_length
+        kinds = clips.arrays["reference_kinds"][0]
+        self._places = {kind: np.flatnonzero(kinds == kind) for kind in (FIRST, COLLECTED, ELSEWHERE)}
+        self._ids = np.concatenate([_ids(tokenizer, caption, length) for caption in clips.captions])
+        self._no_ids = _ids(tokenizer, "", length)[0]
+        self.module: nn.Module = VideoObjective(model, options)
+
+    def settings(self) -> dict[str, Any]:
+        """The architecture and the stage."""
+        from dataclasses import asdict
+
+        return {"config": asdict(self.model.config), "stage": self.options.stage, "branches": self.options.branches}
+
+    def batches(self, step: int, rank: int, world: int) -> Iterator[Batch]:
+        """See :class:`loop.Stage`."""
+        arrays, options = self.clips.arrays, self.options
+        for _, draw in draws(len(self.clips), self.batch // options.noises, step, self.seed, rank, world):
+            random, chosen = draw.random, draw.indices
+            several = np.repeat(chosen, options.noises)
+            frames = 1 if random.random() < options.pictures else arrays["latents"].shape[1]
+            latents = arrays["latents"][several, :frames].astype(np.float32)
+            drop = random.random((3, len(several))) < np.array(
+                [[options.text_dropout], [options.identity_dropout], [options.reference_dropout]]
+            )
+            ids = np.where(drop[0][:, None], self._no_ids, self._ids[several])
+            place = self._reference_places(random, len(chosen))
+            made = {
+                "latents": latents,
+                "noise": random.standard_normal(latents.shape).astype(np.float32),
+                "timestep": random.integers(0, 1000, len(several)),
+                "text": ids,
+                "reference": np.repeat(arrays["reference_latents"][chosen, place], options.noises, 0).astype(
+                    np.float32
+                ),
+                "crops": arrays["reference_crops"][chosen, place].transpose(0, 3, 1, 2).astype(np.float32) / 255,
+                "vertices": self._vertices(random, chosen),
+                "shows_identity": (~drop[1]).astype(np.float32),
+                "shows_reference": (~drop[2]).astype(np.float32),
+            }
+            yield {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in made.items()}
+
+    def _reference_places(self, random: np.random.Generator, count: int) -> np.ndarray:
+        """Which reference each clip gets [count]."""
+        if not self.options.multi_view:
+            return np.full(count, self._places[FIRST][0])
+        collected = random.choice(self._places[COLLECTED], count)
+        if not len(self._places[ELSEWHERE]):
+            return collected
+        other = random.choice(self._places[ELSEWHERE], count)
+        return np.where(random.random(count) < self.options.elsewhere, other, collected)
+
+    def _vertices(self, random: np.random.Generator, chosen: np.ndarray) -> np.ndarray:
+        """Heads at rest [B, V, 3]; half of them moved a little towards another person's, as a fit errs."""
+        vertices = self.clips.arrays["vertices"]
+        own = vertices[chosen].astype(np.float32)
+        other = vertices[random.integers(0, len(vertices), len(chosen))].astype(np.float32) - own
+        size = np.sqrt(np.square(other).mean(axis=(1, 2), keepdims=True)) + 1e-9
+        amount = self.options.shape_noise * np.abs(random.standard_normal((len(chosen), 1, 1)))
+        amount *= random.random((len(chosen), 1, 1)) < 0.5
+        return (own + other / size * amount).astype(np.float32)
+
+    def sheet(self, module: nn.Module, path: Path) -> None:
+        """Videos for the first people and prompts of the data, beside the reference that was given."""
+        from .sheets import write_rows
+
+        write_rows(path, [np.concatenate(pair) for pair in self.sampled(module, range(self.shown))])
+
+    def sampled(self, module: nn.Module, which: Any, steps: int = 16, guidance: float = 3.0) -> list[Any]:
+        """(reference [1, S, S, 3], every fourth frame [n, S, S, 3]) for the clips ``which``, RGB 0..1."""
+        from ..video.sample import Conditions, SamplingOptions, sample
+        from ..video.vae import decode_latents
+
+        objective, arrays = cast(VideoObjective, module), self.clips.arrays
+        made = []
+        for index in which:
+            place = self._places[ELSEWHERE if len(self._places[ELSEWHERE]) else COLLECTED][0]
+            crop = arrays["reference_crops"][index, place]
+            latents = torch.zeros(1, *arrays["latents"].shape[1:])
+            context = None
+            if self.options.stage == "identity":
+                latents[0, 0] = torch.from_numpy(arrays["reference_latents"][index, place].astype(np.float32))
+                tokens = objective.identity_encoder(
+                    torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255,
+                    torch.from_numpy(arrays["vertices"][index].astype(np.float32))[None],
+                    self.options.branches,
+                )
+                context = objective.transformer.prepare_identity(tokens)
+            text = [objective.text_encoder(torch.from_numpy(ids)[None])[0] for ids in (self._ids[index], self._no_ids)]
+            conditions = Conditions(text[0], text[1], latents, context)
+            options = SamplingOptions(steps=steps, guidance_scale=guidance)
+            clean = sample(objective.transformer, conditions, options, torch.Generator().manual_seed(index))
+            assert self.model.vae is not None
+            video = decode_latents(self.model.vae, clean)
+            made.append((crop[None].astype(np.float32) / 255, video[::4]))
+        return made
+
+    def export(self, module: nn.Module, folder: Path) -> None:
+        """The whole model as one file (weights/mini_file.py)."""
+        from ..weights.mini_file import save_mini
+
+        save_mini(self.model, folder / "mini.safetensors")
+
+
+def starting_model(start: Path | None, vae: Path | None, seed: int) -> FantasyIDModel:
+    """The mini to train: a finished run's, or a new one around the VAE that made the latents."""
+    from dataclasses import replace
+
+    from ..model import new_mini
+    from ..weights.mini_file import fill_mini
+    from .train_vae import load_vae_folder
+
+    model = new_mini(seed)
+    if start is not None:
+        return fill_mini(model, start)
+    if vae is None:
+        raise InputError("Name the VAE that made the latents (--vae), or a finished run to go on from (--start).")
+    return replace(model, vae=load_vae_folder(vae).requires_grad_(False).eval())
+
+
+def _ids(tokenizer: Any, caption: str, length: int) -> np.ndarray:
+    tokens = tokenizer(
+        caption, padding="max_length", max_length=length, truncation=True, add_special_tokens=True, return_tensors="pt"
+    )
+    return np.asarray(tokens.input_ids)

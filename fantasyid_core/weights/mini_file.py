@@ -1,0 +1,91 @@
+"""The mini in one file: all five networks, and everything that is needed to build them, in half precision.
+
+Keys are ``transformer.``, ``identity_encoder.``, ``vae.`` and ``text_encoder.`` + the module's own names. The header
+holds the configuration, the VAE's scaling factor, and a note on how the weights came about.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from ..config import ModelConfig
+from ..errors import CheckpointError
+from .architecture import config_from_text, config_to_text
+from .writing import beside
+
+if TYPE_CHECKING:
+    from ..model import FantasyIDModel
+
+PARTS = ("transformer", "identity_encoder", "vae", "text_encoder")
+
+
+def save_mini(model: FantasyIDModel, path: Path, note: Mapping[str, Any] | None = None) -> None:
+    """Write ``model``'s four networks to ``path`` (float16), whole or not at all. note: provenance, as JSON."""
+    from safetensors.torch import save_file
+
+    if model.vae is None or model.text is None:
+        raise CheckpointError("Only a model with its own VAE and text encoder makes a mini file.")
+    tensors = {
+        f"{part}.{name}": tensor.detach().to("cpu", torch.float16).contiguous()
+        for part, module in modules_of(model).items()
+        for name, tensor in module.state_dict().items()
+        if name != "encoder.embed_tokens.weight"  # T5 holds its word table twice
+    }
+    header = {
+        "config": config_to_text(model.config),
+        "scaling_factor": str(model.vae.config["scaling_factor"]),
+        "note": json.dumps(dict(note or {}), ensure_ascii=False),
+    }
+    with beside(path) as part:
+        save_file(tensors, part, header)
+
+
+def read_mini(path: Path) -> tuple[ModelConfig, float, dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
+    """(configuration, the VAE's scaling factor, state dict of every part in float32, note) of a file.
+
+    Raises CheckpointError when the file is damaged or not such a file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    states: dict[str, dict[str, torch.Tensor]] = {part: {} for part in PARTS}
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            for key in file.keys():  # noqa: SIM118 (not a dict)
+                part, _, name = key.partition(".")
+                states[part][name] = file.get_tensor(key).float()
+        config, factor = config_from_text(header["config"]), float(header["scaling_factor"])
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path.name} is damaged or no mini of FantasyID; install the pack again.") from error
+    return config, factor, states, json.loads(header.get("note", "{}"))
+
+
+def fill_mini(model: FantasyIDModel, path: Path) -> FantasyIDModel:
+    """Put the weights of ``path`` into ``model``, whose networks must be of the file's configuration."""
+    config, factor, states, _ = read_mini(path)
+    if replace(config, family="mini") != replace(model.config, family="mini"):
+        raise CheckpointError(f"{path.name} holds a mini of another size than this version builds.")
+    for part, module in modules_of(model).items():
+        state = states[part]
+        if part == "text_encoder":
+            state = state | {"encoder.embed_tokens.weight": state["shared.weight"]}
+        module.load_state_dict(state, strict=True)
+    cast(Any, model.vae).register_to_config(scaling_factor=factor)
+    return replace(model, model_id=model.identity_encoder.model_id)
+
+
+def modules_of(model: FantasyIDModel) -> dict[str, torch.nn.Module]:
+    """The four networks by part."""
+    assert model.vae is not None and model.text is not None
+    return {
+        "transformer": model.transformer,
+        "identity_encoder": model.identity_encoder,
+        "vae": cast(torch.nn.Module, model.vae),
+        "text_encoder": model.text.encoder,
+    }

@@ -1,0 +1,145 @@
+"""From encoded clips to a trained mini: what goes into a training sample, and what comes out of a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fantasyid_core.errors import CheckpointError, InputError, MissingFileError
+from fantasyid_core.model import FantasyIDModel, new_mini
+from fantasyid_core.training.clips import ClipOptions
+from fantasyid_core.training.latents import (
+    COLLECTED,
+    ELSEWHERE,
+    FIRST,
+    EncodedClips,
+    encode_dataset,
+    load_encoded,
+)
+from fantasyid_core.training.loop import RunOptions, run
+from fantasyid_core.training.shards import make_dataset
+from fantasyid_core.training.train_video import VideoObjective, VideoOptions, VideoStage, starting_model
+from fantasyid_core.video.mini import mini_vae
+from fantasyid_core.weights.mini_file import fill_mini, modules_of, read_mini, save_mini
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> EncodedClips:
+    folder = tmp_path_factory.mktemp("clips")
+    make_dataset(folder / "clips", ClipOptions(seed=4, size=32, frames=9, references=2, crop=32), 4)
+    encode_dataset(folder / "clips", mini_vae(), folder / "latents", own=3, elsewhere=2)
+    return load_encoded(folder / "latents")
+
+
+def stage(encoded: EncodedClips, **options: object) -> VideoStage:
+    return VideoStage(new_mini(0), encoded, VideoOptions(**options), batch=4, shown=1)  # type: ignore[arg-type]
+
+
+def test_encoded_clips_hold_references_of_every_kind(encoded: EncodedClips) -> None:
+    arrays = encoded.arrays
+    assert len(encoded) == 4
+    assert arrays["latents"].shape == (4, 3, 16, 4, 4)
+    assert arrays["reference_kinds"][0].tolist() == [FIRST, *[COLLECTED] * 3, *[ELSEWHERE] * 2]
+    assert arrays["reference_latents"].shape == (4, 6, 16, 4, 4)
+    assert arrays["reference_crops"].shape == (4, 6, 32, 32, 3)
+    assert len(np.unique(arrays["reference_crops"][0, 1:4].reshape(3, -1), axis=0)) == 3
+
+
+def test_encoding_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "clips", ClipOptions(seed=4, size=32, frames=9, references=0, crop=32), 2)
+    (first,) = encode_dataset(tmp_path / "clips", mini_vae(), tmp_path / "out", own=1, elsewhere=0)
+    before = first.stat().st_mtime_ns
+    encode_dataset(tmp_path / "clips", mini_vae(), tmp_path / "out", own=1, elsewhere=0)
+    assert first.stat().st_mtime_ns == before
+
+
+def test_both_stages_train_and_leave_a_mini(encoded: EncodedClips, tmp_path: Path) -> None:
+    text = stage(encoded, stage="text", pictures=1.0)
+    run(text, RunOptions(tmp_path / "text", 2, 4, 1e-3, schedule="constant", optimiser="muon"))
+    model = starting_model(tmp_path / "text" / "mini.safetensors", None, 0)
+    identity = VideoStage(model, encoded, VideoOptions(train_backbone=False), batch=4, shown=1)
+    backbone = model.transformer.transformer_blocks[0].ff.net[0].proj.weight.clone()  # type: ignore[union-attr]
+    run(identity, RunOptions(tmp_path / "identity", 2, 4, 1e-3, schedule="constant"))
+    trained = fill_mini(new_mini(1), tmp_path / "identity" / "mini.safetensors")
+    before = fill_mini(new_mini(1), tmp_path / "text" / "mini.safetensors")
+    assert torch.equal(trained.transformer.transformer_blocks[0].ff.net[0].proj.weight, backbone.half().float())  # type: ignore[union-attr,operator]
+    assert trained.model_id != before.model_id
+
+
+def test_a_run_is_a_function_of_its_seed(encoded: EncodedClips) -> None:
+    batches = [next(stage(encoded).batches(5, 0, 1)) for _ in range(2)]
+    assert all(torch.equal(batches[0][name], batches[1][name]) for name in batches[0])
+
+
+def test_without_multi_view_the_reference_is_the_first_frame(encoded: EncodedClips) -> None:
+    batch = next(stage(encoded, multi_view=False, noises=1).batches(0, 0, 1))
+    firsts = torch.from_numpy(encoded.arrays["reference_latents"][:, 0].astype(np.float32))
+    assert all(any(torch.equal(one, first) for first in firsts) for one in batch["reference"])
+    batch = next(stage(encoded, noises=1).batches(0, 0, 1))
+    assert not any(torch.equal(one, first) for one in batch["reference"] for first in firsts)
+
+
+def test_every_clip_comes_at_several_noise_levels(encoded: EncodedClips) -> None:
+    batch = next(stage(encoded, noises=2, pictures=0.0).batches(0, 0, 1))
+    assert torch.equal(batch["latents"][0], batch["latents"][1])
+    assert not torch.equal(batch["noise"][0], batch["noise"][1])
+    assert len(batch["crops"]) == 2
+
+
+def test_a_dropped_identity_has_no_effect_on_its_sample(encoded: EncodedClips) -> None:
+    made = stage(encoded, noises=1, text_dropout=0.0)
+    with torch.no_grad():  # F_l and the output start at zero; let the identity reach the result
+        for parameter in made.module.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+        batch = dict(next(made.batches(0, 0, 1)))
+        changed = batch | {"crops": 1 - batch["crops"]}
+        for shown, same in ((0.0, True), (1.0, False)):
+            flag = {"shows_identity": torch.full((4,), shown)}
+            losses = [float(made.module(one | flag)["loss"]) for one in (batch, changed)]
+            assert (losses[0] == losses[1]) is same
+
+
+def test_the_objective_is_the_velocity_of_the_schedule(encoded: EncodedClips) -> None:
+    made = stage(encoded, stage="text")
+    objective = made.module
+    assert isinstance(objective, VideoObjective)
+    batch = dict(next(made.batches(0, 0, 1)))
+    batch["timestep"] = torch.full_like(batch["timestep"], 999)  # zero signal: the velocity is minus the clean latents
+    with torch.no_grad():
+        objective.transformer.proj_out.weight.zero_()
+        objective.transformer.proj_out.bias.zero_()
+        assert float(objective(batch)["loss"]) == pytest.approx(float(batch["latents"].square().mean()), rel=1e-5)
+
+
+def test_a_mini_file_brings_back_every_network(tmp_path: Path) -> None:
+    model = new_mini(7)
+    save_mini(model, tmp_path / "mini.safetensors", {"steps": 3})
+    back = fill_mini(new_mini(8), tmp_path / "mini.safetensors")
+    assert read_mini(tmp_path / "mini.safetensors")[3] == {"steps": 3}
+    for part, module in modules_of(model).items():
+        theirs = modules_of(back)[part].state_dict()
+        assert all(torch.equal(v.half().float(), theirs[k]) for k, v in module.state_dict().items())
+
+
+def test_damaged_files_and_wrong_settings_are_said(encoded: EncodedClips, tmp_path: Path) -> None:
+    (tmp_path / "mini.safetensors").write_bytes(b"no")
+    with pytest.raises(CheckpointError, match="damaged"):
+        fill_mini(new_mini(0), tmp_path / "mini.safetensors")
+    with pytest.raises(MissingFileError, match="train latents"):
+        load_encoded(tmp_path)
+    with pytest.raises(InputError, match="--vae"):
+        starting_model(None, None, 0)
+    with pytest.raises(InputError, match="multiple"):
+        VideoStage(new_mini(0), encoded, VideoOptions(noises=3), batch=4)
+    with pytest.raises(InputError, match="at one noise level"):
+        VideoOptions(noises=0)
+
+
+def test_a_model_without_text_cannot_be_trained() -> None:
+    model: FantasyIDModel = replace(new_mini(0), text=None)
+    with pytest.raises(InputError, match="no text encoder"):
+        VideoObjective(model, VideoOptions())
