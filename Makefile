@@ -5,13 +5,28 @@ TORCH  ?= torch==2.13.0
 BIN    := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo editor test test-core test-comfyui lint clean
+.PHONY: demo editor mini test test-core test-comfyui lint clean
 
 demo: .venv/.installed
 	$(BIN)/fantasyid demo --out out
 
 editor: .venv-comfyui/.installed
 	.venv-comfyui/bin/python tools/comfyui_server.py --port 8188
+
+# Train the mini from nothing (docs/training.md); every part goes on where it stopped.
+RUN ?= run
+CLIPS ?= 12800
+VAE_STEPS ?= 20000
+TEXT_STEPS ?= 10000
+IDENTITY_STEPS ?= 30000
+mini: .venv/.installed
+	$(BIN)/fantasyid train data --out $(RUN)/data --clips $(CLIPS) --seed 1
+	$(BIN)/fantasyid train vae --data $(RUN)/data --out $(RUN)/vae --steps $(VAE_STEPS) --schedule cosine
+	$(BIN)/fantasyid train latents --data $(RUN)/data --vae $(RUN)/vae --out $(RUN)/latents
+	$(BIN)/fantasyid train video --data $(RUN)/latents --vae $(RUN)/vae --stage text --out $(RUN)/text \
+		--steps $(TEXT_STEPS) --optimiser muon
+	$(BIN)/fantasyid train video --data $(RUN)/latents --start $(RUN)/text/mini.safetensors --out $(RUN)/identity \
+		--steps $(IDENTITY_STEPS) --optimiser muon
 
 test: lint test-core test-comfyui
 

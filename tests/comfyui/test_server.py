@@ -40,7 +40,7 @@ def test_the_video_file_has_the_asked_frames(generation):
     (result,) = run.outputs["save"]["images"]
     frames = video_frames(client.view(result))
     assert len(frames) == FRAMES
-    assert frames[0].shape == (128, 128, 3)
+    assert frames[0].shape == (64, 64, 3)
 
 
 def test_the_bar_moves_with_every_step(generation):
