@@ -13,7 +13,7 @@ TEXT = (
     "Each person has a photograph, a 3D shape and an identity. *Add Person* gives each of them a part of the frame: "
     "`auto` shares it from left to right, or paint a mask. The second face is a drawn one, made for this example."
 )
-ROW = 560  #: from one person to the next
+ROW = 640  #: from one person to the next
 PEOPLE = {"a": ("fantasyid_astronaut.png", "The first person"), "b": ("fantasyid_somebody.jpg", "The second person")}
 
 
@@ -32,7 +32,9 @@ def two_people() -> dict[str, Node]:
             (380, 240),
             {"identity": ("identity_b", "identity"), "others": ("first", "people")},
         ),
-        "places": Node("PreviewImage", (2080, 2 * ROW + HEAD), (380, 300), {"images": ("people", "picture")}, "Who"),
+        "places": Node(
+            "PreviewImage", (2080, 2 * ROW + HEAD), (380, 300), {"images": ("people", "picture")}, "Who stands where"
+        ),
     }
     return nodes | video_nodes(2540, people=("people", "people"))
 
@@ -63,10 +65,10 @@ def _person(key: str, y: int) -> dict[str, Node]:
         f"photo_{key}": Node("LoadImage", (0, y), (340, 430), {"image": image}, title),
         f"faces_{key}": Node("FantasyIDDetectFaces", (400, y), (340, 310), {"image": (f"photo_{key}", "IMAGE")}),
         f"geometry_{key}": Node("FantasyIDExtractGeometry", (800, y), (340, 130), {"face": face}),
-        f"overlay_{key}": Node("PreviewImage", (800, y + 190), (340, 250), overlay, "The mesh"),
+        f"overlay_{key}": Node("PreviewImage", (800, y + 190), (340, 320), overlay, "The mesh"),
         f"views_{key}": Node("FantasyIDAugmentViews", (1200, y), (420, 370), seen),
         f"identity_{key}": Node("FantasyIDFuseFeatures", (1680, y), (340, 200), fused),
-        f"reference_{key}": Node("PreviewImage", (1680, y + 250), (340, 190), reference, "The reference crop"),
+        f"reference_{key}": Node("PreviewImage", (1680, y + 250), (340, 270), reference, "The reference crop"),
     }
 
 
