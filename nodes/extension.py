@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import faces, geometry, identity, model, video, views
+from . import faces, geometry, identity, model, people, video, views
 from .folders import register_folders, share_examples
 
 
@@ -15,4 +15,12 @@ class FantasyIDExtension(ComfyExtension):
         """Every node, in the order of the five rooms."""
         register_folders()  # here and not in on_load, which cores before 2026 never call
         share_examples()
-        return [*model.NODES, *faces.NODES, *geometry.NODES, *views.NODES, *identity.NODES, *video.NODES]
+        return [
+            *model.NODES,
+            *faces.NODES,
+            *geometry.NODES,
+            *views.NODES,
+            *identity.NODES,
+            *people.NODES,
+            *video.NODES,
+        ]

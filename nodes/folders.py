@@ -20,6 +20,7 @@ EXAMPLES = {
     "fantasyid_core/assets/astronaut.png": "fantasyid_astronaut.png",
     "workflows/files/astronaut_close.jpg": "fantasyid_astronaut_close.jpg",
     "workflows/files/astronaut_warm.jpg": "fantasyid_astronaut_warm.jpg",
+    "workflows/files/somebody.jpg": "fantasyid_somebody.jpg",
     "workflows/files/head.glb": f"{MESH_FOLDER}/fantasyid_head.glb",
 }
 

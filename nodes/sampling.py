@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..fantasyid_core.errors import InputError, MissingFileError
 from ..fantasyid_core.identity.identity_file import require_model
+from ..fantasyid_core.video.people import People, as_people, people_pixels, prepare_people
 from ..fantasyid_core.video.size import SPATIAL_COMPRESSION, check_video_size, latent_shape
 from ..fantasyid_core.video.text import fit_conditioning
 from ..fantasyid_core.weights.catalog import entry
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from ..fantasyid_core.identity.identity import Identity
     from ..fantasyid_core.model import FantasyIDModel
+    from ..fantasyid_core.video.identity_context import IdentityContext
+    from ..fantasyid_core.video.people_context import PeopleContext
     from ..fantasyid_core.video.sample import Conditions
 
 Conditioning = list[tuple[torch.Tensor, dict[str, Any]]]
@@ -53,22 +56,33 @@ def conditions_of(
     model: FantasyIDModel,
     positive: Conditioning,
     negative: Conditioning,
-    identity: Identity | None,
+    identity: Identity | People | None,
     size: VideoSize,
     generator: torch.Generator,
 ) -> Conditions:
-    """Everything on the transformer's device and in its dtype; ``generator`` makes its first draw here."""
+    """Everything on the transformer's device and in its dtype; ``generator`` makes its first draw here.
+
+    identity: of one person, or of several with a region each.
+    """
     from ..fantasyid_core.video.sample import Conditions
 
     reference = _reference(model, identity, size, generator)
     device = on_device(model.transformer, video_device(), sampling_memory(model, size))
     dtype = model.transformer.dtype
-    context = None
-    if identity is not None:
-        context = model.transformer.prepare_identity(identity.tokens.to(device, dtype))
+    context = _context(model, identity, size, device)
     length = model.config.transformer.text_length
     texts = (_text("positive", positive, length), _text("negative", negative, length))
     return Conditions(*(text.to(device, dtype) for text in texts), reference.to(device, dtype), context)
+
+
+def one_of(identity: Identity | None, people: People | None) -> Identity | People | None:
+    """What is connected of the two. InputError when both are."""
+    if identity is not None and people is not None:
+        raise InputError(
+            "Both one identity and several people are connected; disconnect one of them, or make the identity one of "
+            "the people with Add Person."
+        )
+    return identity if people is None else people
 
 
 def require_vae(model: FantasyIDModel) -> AutoencoderKLCogVideoX:
@@ -100,17 +114,30 @@ def decoding_memory(latent: torch.Tensor) -> int:
 
 
 def _reference(
-    model: FantasyIDModel, identity: Identity | None, size: VideoSize, generator: torch.Generator
+    model: FantasyIDModel, identity: Identity | People | None, size: VideoSize, generator: torch.Generator
 ) -> torch.Tensor:
     """Reference latents [1, F, C, H, W]; zeros without an identity."""
     if identity is None:
         return torch.zeros(latent_shape(model.config, *size))
-    from ..fantasyid_core.video.vae import encode_reference
+    from ..fantasyid_core.video.vae import encode_pixels
 
-    require_model(identity, model.model_id)
+    people = as_people(identity)
+    for each in people.identities:
+        require_model(each, model.model_id)
     vae = require_vae(model)
     on_device(vae, vae_device())
-    return encode_reference(vae, identity.reference, *size, generator, identity.reference_fit)
+    return encode_pixels(vae, people_pixels(people, size.height, size.width), size.frames, generator)
+
+
+def _context(
+    model: FantasyIDModel, identity: Identity | People | None, size: VideoSize, device: torch.device
+) -> IdentityContext | PeopleContext | None:
+    """Keys and values of every layer, on ``device``, where the transformer must be."""
+    dtype = model.transformer.dtype
+    if isinstance(identity, People):
+        _, frames, _, height, width = latent_shape(model.config, *size)
+        return prepare_people(model.transformer, identity, (frames, height, width), device, dtype)
+    return None if identity is None else model.transformer.prepare_identity(identity.tokens.to(device, dtype))
 
 
 def _text(name: str, conditioning: Conditioning, length: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ Geometry = io.Custom("FANTASYID_GEOMETRY")
 Views = io.Custom("FANTASYID_VIEWS")
 Identity = io.Custom("FANTASYID_IDENTITY")
 Model = io.Custom("FANTASYID_MODEL")
+People = io.Custom("FANTASYID_PEOPLE")
 
 #: Other packs hand out the same face-analysis object under three names; all of them fit.
 AnyDetector = io.Custom("FANTASYID_DETECTOR,INSIGHTFACE,FACEANALYSIS,FACE_ANALYSIS")

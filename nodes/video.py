@@ -17,11 +17,20 @@ from .compat import schema
 from .memory import on_device, text_device, vae_device
 from .pictures import image_from_pictures
 from .progress import node_progress
-from .sampling import Conditioning, asked_size, conditions_of, decoding_memory, preview_of, require_vae
+from .sampling import (
+    Conditioning,
+    asked_size,
+    conditions_of,
+    decoding_memory,
+    one_of,
+    preview_of,
+    require_vae,
+)
 
 if TYPE_CHECKING:
     from ..fantasyid_core.identity.identity import Identity
     from ..fantasyid_core.model import FantasyIDModel
+    from ..fantasyid_core.video.people import People
 
 FRAME_RATE = 8.0  #: what the model was trained at
 TILED = ("auto", "on", "off")
@@ -174,6 +183,11 @@ class Sampler(io.ComfyNode):
                     optional=True,
                     tooltip="Who it is, from Fuse Features or Load Identity. Without it: plain text-to-video.",
                 ),
+                sockets.People.Input(
+                    "people",
+                    optional=True,
+                    tooltip="Several people with a region each, from the last Add Person, in place of one identity.",
+                ),
             ],
             outputs=[
                 io.Latent.Output("latent", "latent", tooltip="The video before decoding, for Decode Video."),
@@ -196,6 +210,7 @@ class Sampler(io.ComfyNode):
         width: int,
         height: int,
         identity: Identity | None = None,
+        people: People | None = None,
     ) -> io.NodeOutput:
         """→ LATENT [1, C, F, H, W]."""
         from ..fantasyid_core.video.sample import SamplingOptions, sample
@@ -204,7 +219,7 @@ class Sampler(io.ComfyNode):
         strength = LayerStrength((StrengthBand((identity_strength,)),)).between(start_percent, end_percent)
         generator = torch.Generator("cpu").manual_seed(seed)  # the same noise on every device
         picture = preview_of(model)  # before the transformer, which may push the VAE off the device
-        conditions = conditions_of(model, positive, negative, identity, size, generator)
+        conditions = conditions_of(model, positive, negative, one_of(identity, people), size, generator)
         latents = sample(
             model.transformer,
             conditions,

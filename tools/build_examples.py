@@ -1,7 +1,8 @@
-"""Write what the example workflows need, all of it made of the example photograph (public domain, NASA).
+"""Write what the example workflows need, made of the example photograph (public domain, NASA) and of a drawn person.
 
-workflows/files: the head fitted to it, as a mesh file, and two stand-ins for further photographs. workflows/*.jpg: the
-pictures of the template browser, from the stages' own results. Run it in `.venv` after the head has changed.
+workflows/files: the head fitted to it, as a mesh file, two stand-ins for further photographs, and somebody else.
+workflows/*.jpg: the pictures of the template browser, from the stages' own results. Run it in `.venv` after the
+head has changed.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from fantasyid_core.faces.detectors import make_detector
 from fantasyid_core.faces.draw import draw_faces
 from fantasyid_core.faces.face import Face
 from fantasyid_core.geometry.extractors import make_extractor
+from fantasyid_core.geometry.geometry import FaceGeometry
 from fantasyid_core.geometry.head import load_head
 from fantasyid_core.geometry.mesh_files import save_mesh
 from fantasyid_core.geometry.render import overlay_mesh, render_mesh
 from fantasyid_core.images import load_photograph, to_uint8
+from fantasyid_core.training.clips import ClipOptions, make_clip
 from fantasyid_core.views.augment import augment_views
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +36,7 @@ PAGE = (22, 24, 29)
 def main() -> None:
     """Write the files, then one picture per workflow: six tiles that show what is special about it."""
     _write_photographs(Image.open(PHOTOGRAPH).convert("RGB"))
+    _write_somebody()
     face = _face(PHOTOGRAPH)
     others = [_face(FILES / name) for name in ("astronaut_close.jpg", "astronaut_warm.jpg")]
     geometry = make_extractor().extract(face)
@@ -44,6 +48,10 @@ def main() -> None:
     _write("five_stages_mesh_file", [heads[0], heads[1], heads[2], overlay, turned[1], turned[2]])
     crops = [other.crop for other in others]
     _write("five_stages_more_photographs", [face.photograph, *(o.photograph for o in others), face.crop, *crops])
+    somebody = _face(FILES / "somebody.jpg")
+    second = make_extractor().extract(somebody)
+    rows = [(face, geometry), (somebody, second)]
+    _write("two_people", [picture for who, mesh in rows for picture in _portraits(who, mesh)])
 
 
 def _write_photographs(photograph: Image.Image) -> None:
@@ -55,6 +63,17 @@ def _write_photographs(photograph: Image.Image) -> None:
     red, green, blue = tilted.crop((168, 22, 412, 266)).resize((512, 512), side).split()
     warm = (red.point(lambda level: min(255, int(level * 1.06))), green, blue.point(lambda level: int(level * 0.88)))
     Image.merge("RGB", warm).save(FILES / "astronaut_warm.jpg", quality=86)
+
+
+def _write_somebody() -> None:
+    """A person who does not exist, drawn as the training clips are."""
+    (frame,) = make_clip(ClipOptions(seed=11, size=256, frames=1, references=0), 22).frames
+    large = Image.fromarray(frame).resize((512, 512), Image.Resampling.LANCZOS)
+    large.save(FILES / "somebody.jpg", quality=86)
+
+
+def _portraits(face: Face, geometry: FaceGeometry) -> list[FloatArray]:
+    return [face.photograph, _around(face, overlay_mesh(face.photograph, geometry)), render_mesh(geometry, TILE)]
 
 
 def _face(path: Path) -> Face:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,14 @@ from comfyui_client import Client
 from comfyui_env import ROOT
 from comfyui_server import running_server
 from workflow_format import Group, Node, build_workflow
+from workflow_parts import AMBER, BLUE, GREEN, GREY, HEAD, RED, TOP, VIOLET, note, prompt_nodes, video_nodes
+from workflow_two_people import two_people, two_people_groups
 
 WORKFLOWS = ROOT / "workflows"
 PROMPT = "A woman in an orange space suit smiles and slowly turns her head to the left, bright studio light"
-BLUE, GREEN, VIOLET, AMBER, RED, GREY = "#3f789e", "#3f7a5a", "#6a5a9e", "#9a7a3a", "#9e4f4f", "#555b66"
-TOP, BOTTOM = 0, 1250  #: y of the first row of nodes, and of the groups' lower edge
-HEAD = 90  #: what a group's title takes above its nodes
+BOTTOM = 1250  #: y of the groups' lower edge
 X = {"input": 0, "faces": 400, "geometry": 800, "views": 1200, "identity": 1680, "video": 2080, "file": 2560}
 
-NOTE = """## {title}
-
-{text}
-
-**Run** it as it is: the example photograph and the built-in mini model come with the pack, so nothing is downloaded.
-The mini is untrained in this version: faces, 3D shape, views and identity are real, **the video is noise**.
-For a real video put the public checkpoint into `models/fantasyid` and choose it in *Load FantasyID Model*.
-"""
 TEXTS = {
     "five_stages": (
         "One photograph, five stages",
@@ -51,16 +43,11 @@ TEXTS = {
 
 
 def _input_nodes(name: str) -> dict[str, Node]:
-    title, text = TEXTS[name]
-    note = {"text": NOTE.format(title=title, text=text)}
     x = X["input"]
-    model = ("model", "model")
     return {
-        "note": Node("MarkdownNote", (x, -330), (1140, 190), note, "Read me", GREY),
+        "note": note(*TEXTS[name]),
         "photo": Node("LoadImage", (x, TOP), (340, 430), {"image": "fantasyid_astronaut.png"}, "Your photograph"),
-        "model": Node("FantasyIDLoadModel", (x, 490), (340, 200), {}),
-        "positive": Node("FantasyIDTextEncode", (x, 750), (340, 240), {"model": model, "text": PROMPT}, "What happens"),
-        "negative": Node("FantasyIDTextEncode", (x, 1050), (340, 180), {"model": model}, "What must not happen"),
+        **prompt_nodes(PROMPT, [(x, 490), (x, 750), (x, 1050)]),
     }
 
 
@@ -120,30 +107,6 @@ def _identity_nodes(combine: str) -> dict[str, Node]:
     }
 
 
-def _video_nodes() -> dict[str, Node]:
-    x, model = X["video"], ("model", "model")
-    sampled = {
-        "model": model,
-        "identity": ("identity", "identity"),
-        "positive": ("positive", "conditioning"),
-        "negative": ("negative", "conditioning"),
-    }
-    decoded = {"model": model, "latent": ("sampler", "latent")}
-    return {
-        "sampler": Node("FantasyIDSampler", (x, TOP), (420, 720), sampled),
-        "frames": Node("FantasyIDDecode", (x, 790), (420, 110), decoded),
-        "video": Node(
-            "CreateVideo", (X["file"], TOP), (360, 110), {"images": ("frames", "images"), "fps": ("frames", "fps")}
-        ),
-        "save": Node(
-            "SaveVideo",
-            (X["file"], 170),
-            (360, 480),
-            {"video": ("video", "VIDEO"), "filename_prefix": "fantasyid/video"},
-        ),
-    }
-
-
 def _groups() -> list[Group]:
     bottom = BOTTOM
     return [
@@ -162,12 +125,12 @@ def _box(column: str, width: int, bottom: int) -> tuple[int, int, int, int]:
 
 def _five_stages() -> dict[str, Node]:
     nodes = _input_nodes("five_stages") | _face_nodes() | _geometry_nodes() | _view_nodes()
-    return nodes | _identity_nodes("reference") | _video_nodes()
+    return nodes | _identity_nodes("reference") | video_nodes(X["video"], identity=("identity", "identity"))
 
 
 def _mesh_file() -> dict[str, Node]:
     nodes = _input_nodes("five_stages_mesh_file") | _face_nodes() | _mesh_file_nodes() | _view_nodes()
-    return nodes | _identity_nodes("reference") | _video_nodes()
+    return nodes | _identity_nodes("reference") | video_nodes(X["video"], identity=("identity", "identity"))
 
 
 def _more_photographs() -> dict[str, Node]:
@@ -181,21 +144,29 @@ def _more_photographs() -> dict[str, Node]:
         ),
     }
     nodes |= _view_nodes(photographs=("batch", "IMAGE"))
-    return nodes | _identity_nodes("mean") | _video_nodes()
+    return nodes | _identity_nodes("mean") | video_nodes(X["video"], identity=("identity", "identity"))
+
+
+def _more_photographs_groups() -> list[Group]:
+    more = Group("Further photographs of the same person", (-20, BOTTOM + 20, 1180, HEAD + 450), GREY)
+    return [*_groups(), more]
 
 
 WORKFLOW_NODES = {
     "five_stages": _five_stages,
     "five_stages_mesh_file": _mesh_file,
     "five_stages_more_photographs": _more_photographs,
+    "two_people": two_people,
 }
+GROUPS: dict[str, Callable[[], list[Group]]] = {
+    "five_stages_more_photographs": _more_photographs_groups,
+    "two_people": two_people_groups,
+}  #: of the workflows that are not framed as the five stages
 
 
 def build(name: str, definitions: Mapping[str, Any]) -> dict[str, Any]:
     """The workflow of that name."""
-    groups = _groups()
-    if name == "five_stages_more_photographs":
-        groups.append(Group("Further photographs of the same person", (-20, BOTTOM + 20, 1180, HEAD + 450), GREY))
+    groups = GROUPS.get(name, _groups)()
     return build_workflow(name, WORKFLOW_NODES[name](), groups, definitions)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from ..errors import InputError
 from .layer_attention import LayerIdentity
+from .strength import LayerStrength
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,18 +43,24 @@ class IdentityContext:
         """Whether every layer's strength is 0, which is the same as no identity at all."""
         return self.strength is not None and not any(self.strength)
 
-    def layer(self, index: int, grid: tuple[int, int, int]) -> LayerIdentity | None:
-        """What identity layer ``index`` needs on a patch grid of (frames, rows, columns); None when its strength is 0.
+    def at(self, strength: LayerStrength, fraction: float) -> IdentityContext | None:
+        """The identity as it acts ``fraction`` of the way through the denoising; None when it does not act at all."""
+        now = self.with_strength(strength.for_layers(len(self.keys_values), fraction))
+        return None if now.is_silent else now
 
-        Raises InputError when the region is not of that grid.
+    def layer(self, index: int, grid: tuple[int, int, int]) -> tuple[LayerIdentity, ...]:
+        """What identity layer ``index`` needs on a patch grid of (frames, rows, columns): nothing at strength 0.
+
+        One entry, in a tuple because there may be several people (people_context.py). Raises InputError when the
+        region is not of that grid.
         """
         factor = 1.0 if self.strength is None else self.strength[index]
         if factor == 0.0:
-            return None
+            return ()
         key, value = self.keys_values[index]
         # a tensor, not a number: a compiled block must not be compiled again for each layer's strength
         strength = None if factor == 1.0 else torch.full((), factor, device=key.device)
-        return LayerIdentity(key, value, strength, self._region_of(grid), grid)
+        return (LayerIdentity(key, value, strength, self._region_of(grid), grid),)
 
     def _region_of(self, grid: tuple[int, int, int]) -> torch.Tensor | None:
         if self.region is None:

@@ -12,6 +12,7 @@ import torch
 from ..errors import InputError
 from ..progress import ProgressCallback, silent
 from .identity_context import IdentityContext
+from .people_context import PeopleContext
 from .schedule import NOISE_SCHEDULE, make_sampler
 from .size import rotary_table
 from .strength import LayerStrength
@@ -50,7 +51,7 @@ class Conditions:
     positive: torch.Tensor
     negative: torch.Tensor | None
     reference: torch.Tensor
-    identity: IdentityContext | None = None
+    identity: IdentityContext | PeopleContext | None = None
 
     def __post_init__(self) -> None:
         if self.negative is not None and self.negative.shape != self.positive.shape:
@@ -138,13 +139,9 @@ class _Denoiser:
             guided = guided + self.options.identity_guidance * (positive - without)
         return guided
 
-    def _identity(self, fraction: float) -> IdentityContext | None:
+    def _identity(self, fraction: float) -> IdentityContext | PeopleContext | None:
         identity = self.conditions.identity
-        if identity is None:
-            return None
-        strength = self.options.strength.for_layers(len(identity.keys_values), fraction)
-        identity = identity.with_strength(strength)
-        return None if identity.is_silent else identity
+        return None if identity is None else identity.at(self.options.strength, fraction)
 
     def _call(
         self,
@@ -152,7 +149,7 @@ class _Denoiser:
         latents: torch.Tensor,
         texts: list[torch.Tensor],
         timestep: int,
-        identity: IdentityContext | None,
+        identity: IdentityContext | PeopleContext | None,
     ) -> torch.Tensor:
         """One model call on a batch of ``texts``, [B, F, C, H, W]; step caches keep one memory per ``branch``."""
         batch = len(texts)

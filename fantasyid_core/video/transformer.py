@@ -16,6 +16,7 @@ from ..errors import InputError
 from .attention import CogVideoXAttention, fuse_projections, unfuse_projections
 from .identity_context import IdentityContext
 from .layer_attention import LayerAttention, LayerBlock, LayerIdentity
+from .people_context import PeopleContext
 from .size import SPATIAL_COMPRESSION
 from .slices import SlicedFeedForward
 
@@ -55,12 +56,15 @@ class LayerAdaptiveBlock(CogVideoXBlock):
         temb: torch.Tensor,
         image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
         attention_kwargs: dict[str, Any] | None = None,
-        identity: LayerIdentity | None = None,
+        identity: tuple[LayerIdentity, ...] = (),
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Video [B, N, C], text [B, L, C], time [B, T], rotary cos and sin [N, D] → video [B, N, C], text [B, L, C]."""
+        """Video [B, N, C], text [B, L, C], time [B, T], rotary cos and sin [N, D] → video [B, N, C], text [B, L, C].
+
+        identity: one entry per person; each adds what strength and region let through, all on the block's own output.
+        """
         video, text = super().forward(hidden_states, encoder_hidden_states, temb, image_rotary_emb, attention_kwargs)
-        if identity is not None and self.layer_attention is not None:
-            video = video + self._from_identity(video, identity)
+        if identity and self.layer_attention is not None:
+            video = sum((self._from_identity(video, person) for person in identity), start=video)
         return video, text
 
     def _from_identity(self, video: torch.Tensor, identity: LayerIdentity) -> torch.Tensor:
@@ -140,7 +144,7 @@ class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
         image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
         attention_kwargs: dict[str, Any] | None = None,
         return_dict: bool = True,
-        identity: IdentityContext | None = None,
+        identity: IdentityContext | PeopleContext | None = None,
         check: Callable[[], None] | None = None,
     ) -> tuple[torch.Tensor] | Transformer2DModelOutput:
         """Predict the velocity of noisy latents. The order of arguments is diffusers'; two are new.
@@ -181,10 +185,10 @@ class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
         )
 
     def _layer_identity(
-        self, identity: IdentityContext | None, block: int, grid: tuple[int, int, int]
-    ) -> LayerIdentity | None:
+        self, identity: IdentityContext | PeopleContext | None, block: int, grid: tuple[int, int, int]
+    ) -> tuple[LayerIdentity, ...]:
         if identity is None or block % self._interval:
-            return None
+            return ()
         return identity.layer(block // self._interval, grid)
 
     def _check_learned_positions(self, text_length: int, height: int, width: int) -> None:

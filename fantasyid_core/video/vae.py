@@ -77,8 +77,15 @@ def encode_reference(
     frames, height, width: of the video in pixels (see check_video_size). generator: its first draw is the posterior
     sample; the sampler goes on with it. fit: one of FITS, "stretch" as released. In the VAE's dtype, on its device.
     """
-    pixels = reference_pixels(crop, height, width, fit)[:, :, None]  # (1, 3, 1, 8·H, 8·W)
-    posterior = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
+    return encode_pixels(vae, reference_pixels(crop, height, width, fit), frames, generator)
+
+
+@torch.no_grad()
+def encode_pixels(
+    vae: AutoencoderKLCogVideoX, pixels: torch.Tensor, frames: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Picture [1, 3, 8·H, 8·W] -1..1 → the same as :func:`encode_reference`, for a video of ``frames`` frames."""
+    posterior = vae.encode(pixels[:, :, None].to(vae.device, vae.dtype)).latent_dist
     first = posterior.sample(generator).permute(0, 2, 1, 3, 4) * _scaling(vae)  # (1, 1, C, H, W)
     behind = (frames - 1) // int(vae.config["temporal_compression_ratio"])
     return torch.cat([first, first.new_zeros(1, behind, *first.shape[2:])], dim=1)

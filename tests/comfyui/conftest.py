@@ -61,6 +61,34 @@ def pack_nodes(core):
 
 
 @pytest.fixture(scope="session")
+def pack_module(pack_nodes):
+    """The pack's own modules, as ComfyUI loaded them: ``pack_module("nodes.memory")``."""
+    root = pack_nodes["FantasyIDSampler"].__module__.rsplit(".nodes.", 1)[0]
+    return lambda name: importlib.import_module(f"{root}.{name}")
+
+
+@pytest.fixture(scope="session")
+def mini_model(pack_module):
+    """The model that ships with the pack."""
+    return pack_module("fantasyid_core.model").load_model("mini")
+
+
+@pytest.fixture(scope="session")
+def someone(pack_module, mini_model):
+    """``someone(seed, colour)``: an identity that the mini takes, of random tokens."""
+    import numpy as np
+    import torch
+
+    identity = pack_module("fantasyid_core.identity.identity").Identity
+
+    def make(seed, colour=0.5):
+        tokens = torch.randn(115, mini_model.config.identity_width, generator=torch.Generator().manual_seed(seed))
+        return identity(tokens, np.full((512, 512, 3), colour, np.float32), mini_model.model_id)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """A real server, shared by the tests that talk HTTP."""
     from comfyui_server import running_server

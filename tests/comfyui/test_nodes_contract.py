@@ -24,11 +24,12 @@ NODE_IDS = (
     "FantasyIDFuseFeatures",
     "FantasyIDSaveIdentity",
     "FantasyIDLoadIdentity",
+    "FantasyIDAddPerson",
     "FantasyIDTextEncode",
     "FantasyIDSampler",
     "FantasyIDDecode",
 )
-OWN_TYPES = {f"FANTASYID_{name}" for name in ("DETECTOR", "FACE", "GEOMETRY", "VIEWS", "IDENTITY", "MODEL")}
+OWN_TYPES = {f"FANTASYID_{name}" for name in ("DETECTOR", "FACE", "GEOMETRY", "VIEWS", "IDENTITY", "MODEL", "PEOPLE")}
 CORE_TYPES = {"IMAGE", "MASK", "LATENT", "CONDITIONING", "CLIP", "INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 
 

@@ -30,7 +30,8 @@ def test_a_workflow_runs_as_it_is_shipped(client, path):
     files = {nodes[key]: output for key, output in run.outputs.items()}
     with av.open(io.BytesIO(client.view(files["SaveVideo"]["images"][0]))) as video:
         assert len(list(video.decode(video=0))) == 17
-    assert files["Preview3D"]["result"][0].endswith(".glb")
+    if "Preview3D" in nodes.values():
+        assert files["Preview3D"]["result"][0].endswith(".glb")
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=NAMES)

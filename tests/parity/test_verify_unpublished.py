@@ -186,7 +186,7 @@ def test_an_interval_of_two_is_checked_against_a_loop_by_hand(folder, nets):
     )
     text, video = joint[:, :226], joint[:, 226:]
     for index, block in enumerate(model.transformer_blocks):
-        video, text = block(video, text, time, rotary, identity=None)
+        video, text = block(video, text, time, rotary, identity=())
         if index % 2 == 0:
             layer = block.layer_attention
             assert np.array_equal(layer.to_q.weight, weight(f"layer_attention.{index // 2}.to_q.weight", (2048, WIDTH)))

@@ -1,0 +1,61 @@
+"""What the example workflows have in common: colours, the note, the model with its prompts, the way to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workflow_format import Node
+
+BLUE, GREEN, VIOLET, AMBER, RED, GREY = "#3f789e", "#3f7a5a", "#6a5a9e", "#9a7a3a", "#9e4f4f", "#555b66"
+TOP = 0  #: y of the first row of nodes
+HEAD = 90  #: what a group's title takes above its nodes
+
+NOTE = """## {title}
+
+{text}
+
+**Run** it as it is: the example photograph and the built-in mini model come with the pack, so nothing is downloaded.
+The mini is untrained in this version: faces, 3D shape, views and identity are real, **the video is noise**.
+For a real video put the public checkpoint into `models/fantasyid` and choose it in *Load FantasyID Model*.
+"""
+
+
+Link = tuple[str, str]  #: node key, output name
+
+
+def note(title: str, text: str) -> Node:
+    """The note above the workflow."""
+    return Node("MarkdownNote", (0, -330), (1140, 190), {"text": NOTE.format(title=title, text=text)}, "Read me", GREY)
+
+
+def prompt_nodes(prompt: str, corners: Sequence[tuple[int, int]]) -> dict[str, Node]:
+    """``model``, ``positive`` and ``negative`` at three places."""
+    model = ("model", "model")
+    encoded = {"model": model, "text": prompt}
+    return {
+        "model": Node("FantasyIDLoadModel", corners[0], (340, 200), {}),
+        "positive": Node("FantasyIDTextEncode", corners[1], (340, 240), encoded, "What happens"),
+        "negative": Node("FantasyIDTextEncode", corners[2], (340, 180), {"model": model}, "What must not happen"),
+    }
+
+
+def video_nodes(left: int, **inputs: Link) -> dict[str, Node]:
+    """``sampler`` with these further inputs, decoder and file, 840 wide and 900 high."""
+    model = ("model", "model")
+    texts = {"positive": ("positive", "conditioning"), "negative": ("negative", "conditioning")}
+    return {
+        "sampler": Node("FantasyIDSampler", (left, TOP), (420, 720), {"model": model, **inputs, **texts}),
+        **file_nodes(left, ("sampler", "latent")),
+    }
+
+
+def file_nodes(left: int, latent: Link) -> dict[str, Node]:
+    """``frames``, ``video`` and ``save``, below and to the right of a sampler at ``left``."""
+    decoded = {"model": ("model", "model"), "latent": latent}
+    made = {"images": ("frames", "images"), "fps": ("frames", "fps")}
+    saved = {"video": ("video", "VIDEO"), "filename_prefix": "fantasyid/video"}
+    return {
+        "frames": Node("FantasyIDDecode", (left, 790), (420, 110), decoded),
+        "video": Node("CreateVideo", (left + 480, TOP), (360, 110), made),
+        "save": Node("SaveVideo", (left + 480, 170), (360, 480), saved),
+    }
