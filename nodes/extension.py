@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import faces, geometry, identity, model, people, video, views
+from . import faces, geometry, identity, model, people, strength, video, views
 from .folders import register_folders, share_examples
 
 
@@ -22,5 +22,6 @@ class FantasyIDExtension(ComfyExtension):
             *views.NODES,
             *identity.NODES,
             *people.NODES,
+            *strength.NODES,
             *video.NODES,
         ]

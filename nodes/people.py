@@ -77,6 +77,11 @@ class AddPerson(io.ComfyNode):
                     tooltip="White where this person is, in any size; it is stretched to the frame. Several pictures "
                     "are spread over the video, so that a region may move. Soft edges count in part.",
                 ),
+                sockets.Strength.Input(
+                    "strength",
+                    optional=True,
+                    tooltip="From Layer Strength: this person's strength per layer and part of the steps.",
+                ),
             ],
             outputs=[
                 sockets.People.Output("people", "people", tooltip="Everybody so far, for the next one or the sampler."),
@@ -99,12 +104,13 @@ class AddPerson(io.ComfyNode):
         end_percent: float,
         others: People | None = None,
         mask: torch.Tensor | None = None,
+        strength: LayerStrength | None = None,
     ) -> io.NodeOutput:
         """mask: [M, H, W] 0..1."""
         from ..fantasyid_core.video.people_picture import draw_people
 
-        strength = LayerStrength().scaled(identity_strength).between(start_percent, end_percent)
-        person = Person(identity, region if mask is None else mask.float().cpu().numpy(), strength)
+        own = (strength or LayerStrength()).scaled(identity_strength).between(start_percent, end_percent)
+        person = Person(identity, region if mask is None else mask.float().cpu().numpy(), own)
         everybody = People((person,)) if others is None else others.and_(person)
         return io.NodeOutput(everybody, image_from_picture(draw_people(everybody)))
 

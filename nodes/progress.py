@@ -34,5 +34,5 @@ def show_text(node: Any, text: str) -> None:
     from server import PromptServer
 
     server = getattr(PromptServer, "instance", None)
-    if server is not None and text and hasattr(server, "send_progress_text"):
+    if server is not None and text and node.hidden is not None and hasattr(server, "send_progress_text"):
         server.send_progress_text(text, node.hidden.unique_id)

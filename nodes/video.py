@@ -9,14 +9,14 @@ import torch
 from comfy_api.latest import io
 
 from ..fantasyid_core.errors import InputError, MissingFileError
-from ..fantasyid_core.video.strength import LayerStrength, StrengthBand
+from ..fantasyid_core.video.strength import LayerStrength
 from ..fantasyid_core.video.text import fit_conditioning, fixed_length_tokens
 from ..fantasyid_core.weights.catalog import entry
 from . import sockets
 from .compat import schema
 from .memory import on_device, text_device, vae_device
 from .pictures import image_from_pictures
-from .progress import node_progress
+from .progress import node_progress, show_text
 from .sampling import (
     Conditioning,
     asked_size,
@@ -91,6 +91,7 @@ class Sampler(io.ComfyNode):
             "of the identity. Without an identity it is plain text-to-video. Shows progress and a preview; cancel "
             "takes effect within one step.",
             search_aliases=["ksampler", "video sampler", "text to video", "fantasyid 5"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 sockets.Model.Input("model", tooltip="From Load FantasyID Model."),
                 io.Conditioning.Input("positive", tooltip="The encoded prompt: what the video shows."),
@@ -188,6 +189,11 @@ class Sampler(io.ComfyNode):
                     optional=True,
                     tooltip="Several people with a region each, from the last Add Person, in place of one identity.",
                 ),
+                sockets.Strength.Input(
+                    "strength",
+                    optional=True,
+                    tooltip="From Layer Strength: strength per layer and part of the steps, times identity_strength.",
+                ),
             ],
             outputs=[
                 io.Latent.Output("latent", "latent", tooltip="The video before decoding, for Decode Video."),
@@ -211,19 +217,24 @@ class Sampler(io.ComfyNode):
         height: int,
         identity: Identity | None = None,
         people: People | None = None,
+        strength: LayerStrength | None = None,
     ) -> io.NodeOutput:
         """→ LATENT [1, C, F, H, W]."""
         from ..fantasyid_core.video.sample import SamplingOptions, sample
+        from ..fantasyid_core.video.strength_picture import describe_strength
 
         size = asked_size(model, frames, height, width)
-        strength = LayerStrength((StrengthBand((identity_strength,)),)).between(start_percent, end_percent)
+        who = one_of(identity, people)
+        acting = (strength or LayerStrength()).scaled(identity_strength).between(start_percent, end_percent)
+        if who is not None:
+            show_text(cls, describe_strength(acting, len(model.transformer.layer_attentions()), steps))
         generator = torch.Generator("cpu").manual_seed(seed)  # the same noise on every device
         picture = preview_of(model)  # before the transformer, which may push the VAE off the device
-        conditions = conditions_of(model, positive, negative, one_of(identity, people), size, generator)
+        conditions = conditions_of(model, positive, negative, who, size, generator)
         latents = sample(
             model.transformer,
             conditions,
-            SamplingOptions(steps, guidance_scale, strength=strength, noise_schedule=model.noise_schedule),
+            SamplingOptions(steps, guidance_scale, strength=acting, noise_schedule=model.noise_schedule),
             generator,
             node_progress(steps, picture),
             check=management.throw_exception_if_processing_interrupted,

@@ -24,6 +24,8 @@ from fantasyid_core.geometry.mesh_files import save_mesh
 from fantasyid_core.geometry.render import overlay_mesh, render_mesh
 from fantasyid_core.images import load_photograph, to_uint8
 from fantasyid_core.training.clips import ClipOptions, make_clip
+from fantasyid_core.video.strength import PRESETS, parse_strength
+from fantasyid_core.video.strength_picture import MAP, draw_strength
 from fantasyid_core.views.augment import augment_views
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,6 +53,9 @@ def main() -> None:
     somebody = _face(FILES / "somebody.jpg")
     second = make_extractor().extract(somebody)
     rows = [(face, geometry), (somebody, second)]
+    texts = [str(PRESETS[name]) for name in ("balanced", "motion first", "early layers", "late layers")]
+    maps = [_heat_map(text) for text in (*texts, "0.2 0.4 0.7 1 1 0.7 0.4 0.2", "1 0.5 @ 0-60%; 0.5 1.5 @ 60-100%")]
+    _write("layer_strength", maps)
     _write("two_people", [picture for who, mesh in rows for picture in _portraits(who, mesh)])
 
 
@@ -70,6 +75,13 @@ def _write_somebody() -> None:
     (frame,) = make_clip(ClipOptions(seed=11, size=256, frames=1, references=0), 22).frames
     large = Image.fromarray(frame).resize((512, 512), Image.Resampling.LANCZOS)
     large.save(FILES / "somebody.jpg", quality=86)
+
+
+def _heat_map(text: str) -> FloatArray:
+    """The square in the middle of the plot of a strength, without its labels."""
+    left, top, right, bottom = MAP
+    side = min(right - left, bottom - top)
+    return draw_strength(parse_strength(text), 12, 12)[top:bottom, left : left + side]
 
 
 def _portraits(face: Face, geometry: FaceGeometry) -> list[FloatArray]:

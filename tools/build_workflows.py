@@ -34,6 +34,11 @@ TEXTS = {
         "The second stage takes a mesh that you made or saved elsewhere instead of fitting one. Put yours into "
         "`input/3d` and choose it in *Load Mesh*.",
     ),
+    "layer_strength": (
+        "Layer strength",
+        "*Layer Strength* says how strongly each layer of the model takes the identity, and in which part of the "
+        "steps; the heat map below shows it. Try the presets, or draw your own with `custom`.",
+    ),
     "five_stages_more_photographs": (
         "The same with two further photographs",
         "Two more pictures of the same person join the views, and *combine* is `mean`, so that all of them count. The "
@@ -152,14 +157,34 @@ def _more_photographs_groups() -> list[Group]:
     return [*_groups(), more]
 
 
+def _layer_strength() -> dict[str, Node]:
+    nodes = _input_nodes("layer_strength") | _face_nodes() | _geometry_nodes() | _view_nodes()
+    x, y, made = X["geometry"], BOTTOM + HEAD + 20, ("strength", "strength")
+    drawn = {"strength": made, "model": ("model", "model")}
+    nodes |= {
+        "strength": Node("FantasyIDLayerStrength", (x, y), (400, 520), {"preset": "motion first"}),
+        "plot": Node("FantasyIDPlotStrength", (x + 460, y), (340, 150), drawn),
+        "map": Node("PreviewImage", (x + 860, y), (700, 520), {"images": ("plot", "image")}, "Layers × steps"),
+    }
+    identity = {"identity": ("identity", "identity"), "strength": made}
+    return nodes | _identity_nodes("reference") | video_nodes(X["video"], **identity)
+
+
+def _layer_strength_groups() -> list[Group]:
+    box = (X["geometry"] - 20, BOTTOM + 20, 1600, HEAD + 540)
+    return [*_groups(), Group("Which layer takes how much of the identity, and when", box, AMBER)]
+
+
 WORKFLOW_NODES = {
     "five_stages": _five_stages,
     "five_stages_mesh_file": _mesh_file,
     "five_stages_more_photographs": _more_photographs,
+    "layer_strength": _layer_strength,
     "two_people": two_people,
 }
 GROUPS: dict[str, Callable[[], list[Group]]] = {
     "five_stages_more_photographs": _more_photographs_groups,
+    "layer_strength": _layer_strength_groups,
     "two_people": two_people_groups,
 }  #: of the workflows that are not framed as the five stages
 

@@ -25,11 +25,15 @@ NODE_IDS = (
     "FantasyIDSaveIdentity",
     "FantasyIDLoadIdentity",
     "FantasyIDAddPerson",
+    "FantasyIDLayerStrength",
+    "FantasyIDPlotStrength",
     "FantasyIDTextEncode",
     "FantasyIDSampler",
     "FantasyIDDecode",
 )
-OWN_TYPES = {f"FANTASYID_{name}" for name in ("DETECTOR", "FACE", "GEOMETRY", "VIEWS", "IDENTITY", "MODEL", "PEOPLE")}
+OWN_TYPES = {
+    f"FANTASYID_{name}" for name in ("DETECTOR", "FACE", "GEOMETRY", "VIEWS", "IDENTITY", "MODEL", "PEOPLE", "STRENGTH")
+}
 CORE_TYPES = {"IMAGE", "MASK", "LATENT", "CONDITIONING", "CLIP", "INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 
 
@@ -86,7 +90,7 @@ def test_a_node_has_a_help_page_about_all_its_sockets(pack_nodes, node_id):
 def test_sockets_carry_our_types_or_the_cores_own(pack_nodes, node_id):
     for what, port in everything(pack_nodes[node_id]):
         kinds = set(str(port.io_type).split(","))
-        foreign = {"INSIGHTFACE", "FACEANALYSIS", "FACE_ANALYSIS"} if what.startswith("input") else set()
+        foreign = {"INSIGHTFACE", "FACEANALYSIS", "FACE_ANALYSIS", "CURVE"} if what.startswith("input") else set()
         assert kinds <= OWN_TYPES | CORE_TYPES | foreign, f"{node_id}: {what} is {port.io_type}"
 
 

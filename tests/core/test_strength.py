@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fantasyid_core.drawing import AMBER, ROSE, TRACK
 from fantasyid_core.errors import InputError
+from fantasyid_core.video.curves import strength_from
 from fantasyid_core.video.strength import PRESETS, LayerStrength, StrengthBand, parse_strength
+from fantasyid_core.video.strength_picture import MAP, describe_strength, draw_strength, strength_table
 
 
 def test_balanced_is_the_model_as_trained():
@@ -87,3 +92,75 @@ def test_numbers_out_of_range_are_refused(text, words):
 def test_an_empty_text_means_off():
     assert parse_strength("").at(0, 1, 0.5) == 0.0
     assert parse_strength("0").at(0, 1, 0.5) == 0.0
+
+
+@pytest.mark.parametrize(("curve", "text"), [(0.5, "0.5"), (2, "2"), ([0, 0.5, 1], "0 0.5 1"), ((1.0, 0.25), "1 0.25")])
+def test_numbers_become_a_strength_along_the_depth(curve, text):
+    assert str(strength_from(curve)) == text
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "monotone_cubic"])
+def test_a_drawn_curve_runs_from_the_first_to_the_last_layer(interpolation):
+    curve = {"points": [[1.0, 0.0], [0.0, 1.0], [0.5, 0.9]], "interpolation": interpolation}
+    values = strength_from(curve).for_layers(42, 0.0)
+    assert values[0] == pytest.approx(1, abs=0.01) and values[-1] == pytest.approx(0, abs=0.05)
+    assert all(a >= b for a, b in pairwise(values))  # neither way overshoots
+    middle = 0.9 if interpolation == "linear" else None
+    assert middle is None or values[20] == pytest.approx(middle, abs=0.01)
+
+
+def test_the_two_interpolations_differ_and_a_curve_object_evaluates_itself():
+    points = [[0.0, 0.0], [0.4, 1.0], [1.0, 0.2]]
+    straight, smooth = (
+        strength_from({"points": points, "interpolation": name}) for name in ("linear", "monotone_cubic")
+    )
+    assert straight != smooth
+
+    class Curve:  # as the core's curve editor hands it over
+        def interp(self, x):
+            return 0.5 * x
+
+    assert strength_from(Curve()).for_layers(1, 0.0) == pytest.approx([0.25], abs=0.01)
+
+
+def test_beyond_its_points_a_curve_stays_level():
+    values = strength_from({"points": [[0.4, 0.3], [0.6, 0.7]], "interpolation": "linear"}).for_layers(42, 0.0)
+    assert (values[0], values[-1]) == (0.3, 0.7)
+
+
+@pytest.mark.parametrize(
+    "curve", ["1 2", {"points": []}, {}, object(), [1, "x"], {"points": [[0, 1], [0, 2]]}, {"points": [[0, 1, 2]]}]
+)
+def test_what_is_no_curve_is_refused(curve):
+    with pytest.raises(InputError, match="no strength curve"):
+        strength_from(curve)
+    with pytest.raises(InputError, match="0 to 10"):
+        strength_from([-1.0])
+
+
+def test_the_heat_maps_cells_have_their_own_strengths():
+    strength = parse_strength("1 0 @ 0-50%; 3 @ 50-100%")
+    assert strength_table(strength, 2, 2).tolist() == [[1, 3], [0, 3]]
+    picture = draw_strength(strength, 2, 2)
+    left, top, right, bottom = MAP
+    cells = [
+        [picture[int(top + y * (bottom - top)), int(left + x * (right - left))] for x in (0.25, 0.75)]
+        for y in (0.25, 0.75)
+    ]
+    assert (cells[0][0] * 255).round().tolist() == list(AMBER)
+    assert (cells[1][0] * 255).round().tolist() == list(TRACK)
+    assert (cells[0][1] == cells[1][1]).all() and (cells[0][1] * 255).round().tolist() == list(ROSE)
+
+
+@pytest.mark.parametrize(("layers", "steps"), [(1, 1), (42, 50), (42, 1000), (200, 3)])
+def test_any_number_of_layers_and_steps_can_be_drawn(layers, steps):
+    picture = draw_strength(PRESETS["motion first"], layers, steps)
+    assert picture.shape == (640, 960, 3) and picture.std() > 0.05
+
+
+def test_a_line_says_where_the_identity_acts():
+    said = describe_strength(parse_strength("1 0 0.5 0 @ 20-60%"), 8, 10)
+    assert said == "The identity acts in layers 1–2, 5–6 of 8, in steps 3–6 of 10, strength 0.5 to 1."
+    assert "no layer" in describe_strength(parse_strength("0"), 8, 10)
+    with pytest.raises(InputError, match="1 to 1000"):
+        describe_strength(LayerStrength(), 0, 10)
