@@ -78,10 +78,9 @@ def _write_somebody() -> None:
 
 
 def _heat_map(text: str) -> FloatArray:
-    """The square in the middle of the plot of a strength, without its labels."""
+    """The plot of a strength without its labels."""
     left, top, right, bottom = MAP
-    side = min(right - left, bottom - top)
-    return draw_strength(parse_strength(text), 12, 12)[top:bottom, left : left + side]
+    return draw_strength(parse_strength(text), 12, 12)[top:bottom, left:right]
 
 
 def _portraits(face: Face, geometry: FaceGeometry) -> list[FloatArray]:
