@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import nn
 
+from .attention_choice import ATTENTIONS, require_attention
 from .slices import row_slices
 
 SEPARATE = ("to_q", "to_k", "to_v")
@@ -75,6 +78,29 @@ def unfuse_projections(model: nn.Module) -> None:
                 setattr(attn, name, layer)
             del attn.to_qkv
             attn.fused_projections = False
+
+
+@contextmanager
+def use_attention(model: nn.Module, name: str) -> Iterator[None]:
+    """Within it every joint attention of ``model`` runs on the backend ``name`` ("auto": on what was set before).
+
+    Only this model's attentions switch; diffusers' own ``set_attention_backend`` also changes the default of all other
+    models in the process. Raises InputError for an unknown name and MissingLibraryError for one that cannot run here.
+    """
+    require_attention(name)
+    backend = ATTENTIONS[name].backend
+    if backend is None:
+        yield
+        return
+    processors: list[Any] = [attn.processor for attn in _joint_attentions(model)]
+    before = [processor._attention_backend for processor in processors]
+    try:
+        for processor in processors:
+            processor._attention_backend = AttentionBackendName(backend)
+        yield
+    finally:
+        for processor, was in zip(processors, before, strict=True):
+            processor._attention_backend = was
 
 
 def _joint_attentions(model: nn.Module) -> list[Attention]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 import torch
@@ -37,6 +38,18 @@ class IdentityContext:
     def with_region(self, region: torch.Tensor | None) -> IdentityContext:
         """The same identity for the video tokens of ``region`` [1 or B, N] only."""
         return replace(self, region=region)
+
+    def in_frames(self, span: slice, frames: int) -> IdentityContext:
+        """The same identity for the latent frames ``span`` of ``frames``: its region is cut to them."""
+        if self.region is None:
+            return self
+        by_frame = self.region.unflatten(1, (frames, -1))  # (1 or B, F, H·W)
+        return self.with_region(by_frame[:, span].flatten(1))
+
+    @property
+    def stamp(self) -> Hashable:
+        """Equal in two steps exactly when the identity acts alike in both."""
+        return self.strength
 
     @property
     def is_silent(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 
 from .identity_context import IdentityContext
 from .layer_attention import LayerIdentity
@@ -27,6 +28,15 @@ class PeopleContext:
         ]
         acting = [(context, own) for context, own in acting if not context.is_silent]
         return PeopleContext(*map(tuple, zip(*acting, strict=True))) if acting else None
+
+    @property
+    def stamp(self) -> Hashable:
+        """Equal in two steps exactly when everybody acts alike in both."""
+        return tuple((id(context.keys_values), context.stamp) for context in self.contexts)
+
+    def in_frames(self, span: slice, frames: int) -> PeopleContext:
+        """The same people for the latent frames ``span`` of ``frames``: their regions are cut to them."""
+        return replace(self, contexts=tuple(context.in_frames(span, frames) for context in self.contexts))
 
     def layer(self, index: int, grid: tuple[int, int, int]) -> tuple[LayerIdentity, ...]:
         """What identity layer ``index`` needs of each person who acts in it; see :meth:`IdentityContext.layer`."""

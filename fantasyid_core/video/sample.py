@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from math import cos, pi
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,16 @@ import torch
 
 from ..errors import InputError
 from ..progress import ProgressCallback, silent
+from .attention import use_attention
+from .compiling import compiled_blocks
 from .identity_context import IdentityContext
+from .levers import AS_SET, EXACT, Levers
 from .people_context import PeopleContext
 from .schedule import NOISE_SCHEDULE, make_sampler
 from .size import rotary_table
+from .step_cache import StepCache
 from .strength import LayerStrength
+from .windows import Window, check_window
 
 if TYPE_CHECKING:
     from .transformer import LayerAdaptiveTransformer3DModel
@@ -29,6 +35,7 @@ class SamplingOptions:
     guidance, with its quirk (see :func:`guidance_at`). identity_guidance: 0 = off, as released; above 0 a further
     model call per step without the identity tells apart what the identity does, and that is added so many times more.
     strength: of the identity, per layer and step. noise_schedule: a checkpoint's own scheduler_config.json.
+    levers: fewer and cheaper steps. window: for videos longer than the model was trained on, None = all at once.
     """
 
     steps: int = 50
@@ -38,6 +45,16 @@ class SamplingOptions:
     strength: LayerStrength = field(default_factory=LayerStrength)
     sampler: str = "dpm"
     noise_schedule: Mapping[str, Any] = field(default_factory=lambda: NOISE_SCHEDULE)
+    levers: Levers = EXACT
+    window: Window | None = None
+
+
+@dataclass
+class Tally:
+    """What a sampling took, counted as it runs. blocks: evaluations, one per block, branch and window."""
+
+    blocks: int = 0
+    steps: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,25 +86,31 @@ def sample(
     generator: torch.Generator,
     progress: ProgressCallback = silent,
     check: Callable[[], None] | None = None,
+    tally: Tally | None = None,
 ) -> torch.Tensor:
     """Denoise: → clean latents [1, F, C, H, W] in the text's dtype.
 
     generator: as the VAE's posterior draw left it; here come the noise, then the sampler's draws. progress: gets the
     estimate of the clean latents (float32, of the same shape) after each step. check: called before every block of
-    every step; it and progress cancel by raising. Source: the release's loop (release.md, sampling loop).
+    every step; it and progress cancel by raising. tally: counts what is done. Source: the release's loop (release.md,
+    sampling loop).
     """
     from diffusers.utils.torch_utils import randn_tensor
 
-    text, reference = conditions.positive, conditions.reference
-    sampler = make_sampler(options.sampler, options.steps, options.noise_schedule)
-    denoiser = _Denoiser(model, conditions, options, check)
+    text, reference, levers = conditions.positive, conditions.reference, options.levers
+    steps = levers.steps(options.steps)
+    options = replace(options, steps=steps)
+    solver = options.sampler if levers.solver == AS_SET else levers.solver
+    sampler = make_sampler(solver, steps, options.noise_schedule)
+    denoiser = _Denoiser(model, conditions, options, check, tally or Tally())
     latents = randn_tensor(reference.shape, generator=generator, device=text.device, dtype=text.dtype)
     try:
-        for i, timestep in enumerate(sampler.timesteps):
-            velocity = denoiser.velocity(latents, int(timestep), i / options.steps)  # float32
-            latents, clean = sampler.step(velocity, i, latents, generator)
-            latents = latents.to(text.dtype)  # as released: only the estimate keeps float32 from step to step
-            progress(i + 1, options.steps, clean)
+        with use_attention(model, levers.attention), compiled_blocks(model, levers.compile_blocks):
+            for i, timestep in enumerate(sampler.timesteps):
+                velocity = denoiser.velocity(latents, int(timestep), i)  # float32
+                latents, clean = sampler.step(velocity, i, latents, generator)
+                latents = latents.to(text.dtype)  # as released: only the estimate keeps float32 from step to step
+                progress(i + 1, steps, clean)
     finally:
         model._reset_stateful_cache()  # a step cache must not carry this video into the next
     return latents
@@ -106,7 +129,7 @@ def guidance_at(timestep: int, options: SamplingOptions) -> float:
 
 
 class _Denoiser:
-    """The guided model: one velocity out of one, two or three branches."""
+    """The guided model: one velocity out of one, two or three branches, each of one or several windows."""
 
     def __init__(
         self,
@@ -114,53 +137,121 @@ class _Denoiser:
         conditions: Conditions,
         options: SamplingOptions,
         check: Callable[[], None] | None,
+        tally: Tally,
     ) -> None:
-        self.model, self.conditions, self.options, self.check = model, conditions, options, check
+        self.model, self.conditions, self.options, self.check, self.tally = model, conditions, options, check, tally
         _, frames, _, height, width = conditions.reference.shape
-        self.rotary = rotary_table(model.model_config, frames, height, width, conditions.positive.device)
+        device = conditions.positive.device
+        self.spans: tuple[slice, ...] = (slice(0, frames),)
+        self.weights: tuple[torch.Tensor, ...] = ()  # of the windows, where there are several
+        if options.window is not None:
+            check_window(model.model_config, options.window)
+            self.spans = options.window.spans(frames)
+            self.weights = tuple(weight.to(device) for weight in options.window.weights(frames))
+        at_once = self.spans[0].stop
+        self.rotary = rotary_table(model.model_config, at_once, height, width, device)
+        self.cache = StepCache(options.levers) if options.levers.cache != "off" else None
+        self.differences = {name: _Difference(options.levers.guidance_every) for name in ("text", "identity")}
         self.guided = options.guidance_scale > 1.0
         if self.guided and conditions.negative is None:
             raise InputError("Guidance above 1 needs a negative prompt (it may be empty); encode one or set it to 1.")
 
-    def velocity(self, latents: torch.Tensor, timestep: int, fraction: float) -> torch.Tensor:
-        """The guided velocity of ``latents`` [1, F, C, H, W] at ``timestep``, ``fraction`` of the way: float32."""
-        texts = [self.conditions.positive]
-        if self.guided and self.conditions.negative is not None:
-            texts.insert(0, self.conditions.negative)  # as released: negative first, in one batch
+    def velocity(self, latents: torch.Tensor, timestep: int, step: int) -> torch.Tensor:
+        """The guided velocity of ``latents`` [1, F, C, H, W] at ``timestep``, which is the ``step``-th: float32."""
+        fraction = step / self.options.steps
         identity = self._identity(fraction)
-        branches = self._call("guidance", latents, texts, timestep, identity).float()
-        positive = branches[-1:]
-        guided = positive
-        if self.guided:
-            negative = branches[:1]
-            guided = negative + guidance_at(timestep, self.options) * (positive - negative)
+        call = partial(self._branches, latents=latents, timestep=timestep, step=step, fraction=fraction)
+        self.tally.steps += 1
+        text, scale = self.differences["text"], guidance_at(timestep, self.options)
+        if not self.guided or not self.options.levers.guides(fraction):
+            guided = positive = call(["positive"], identity=identity)
+        elif text.is_due(step):
+            negative, positive = call(["negative", "positive"], identity=identity).split(1)  # in the released order
+            text.keep(positive - negative, step)
+            guided = negative + scale * (positive - negative)
+        else:
+            positive = call(["positive"], identity=identity)
+            guided = positive + (scale - 1.0) * text.value
         if self.options.identity_guidance and identity is not None:
-            without = self._call("without identity", latents, [self.conditions.positive], timestep, None).float()
-            guided = guided + self.options.identity_guidance * (positive - without)
+            difference = self.differences["identity"]
+            if difference.is_due(step):
+                difference.keep(positive - call(["without identity"], identity=None), step)
+            guided = guided + self.options.identity_guidance * difference.value
         return guided
 
     def _identity(self, fraction: float) -> IdentityContext | PeopleContext | None:
         identity = self.conditions.identity
         return None if identity is None else identity.at(self.options.strength, fraction)
 
+    def _branches(
+        self, names: Sequence[str], *, identity: IdentityContext | PeopleContext | None, **where: Any
+    ) -> torch.Tensor:
+        """The velocities of the branches ``names``, [branches, F, C, H, W] float32: as one batch or one by one."""
+        if len(names) > 1 and self.options.levers.negative == "sequential":
+            return torch.cat([self._in_windows([name], identity, **where) for name in names])
+        return self._in_windows(names, identity, **where)
+
+    def _in_windows(
+        self, names: Sequence[str], identity: IdentityContext | PeopleContext | None, latents: torch.Tensor, **when: Any
+    ) -> torch.Tensor:
+        if len(self.spans) == 1:
+            return self._call(names, self.spans[0], identity, latents, **when).float()
+        blended = torch.zeros(len(names), *latents.shape[1:], device=latents.device)
+        for span, weight in zip(self.spans, self.weights, strict=True):
+            here = None if identity is None else identity.in_frames(span, latents.shape[1])
+            seen = self._call(names, span, here, latents[:, span], **when).float()
+            blended[:, span] += weight[:, None, None, None] * seen
+        return blended
+
     def _call(
         self,
-        branch: str,
-        latents: torch.Tensor,
-        texts: list[torch.Tensor],
-        timestep: int,
+        names: Sequence[str],
+        span: slice,
         identity: IdentityContext | PeopleContext | None,
+        latents: torch.Tensor,
+        timestep: int,
+        step: int,
+        fraction: float,
     ) -> torch.Tensor:
-        """One model call on a batch of ``texts``, [B, F, C, H, W]; step caches keep one memory per ``branch``."""
-        batch = len(texts)
-        noisy = torch.cat([latents, self.conditions.reference], dim=2)  # (1, F, 2C, H, W)
-        with self.model.cache_context(branch):
+        """One model call on a batch of branches, [B, f, C, H, W]; step caches keep a memory per branch and window."""
+        batch = len(names)
+        texts = [self.conditions.negative if name == "negative" else self.conditions.positive for name in names]
+        reference = self.conditions.reference[:, : latents.shape[1]]  # at the first frame of every window
+        noisy = torch.cat([latents, reference], dim=2)  # (1, f, 2C, H, W)
+        stamp = None if identity is None else identity.stamp
+        cache = self.cache and self.cache.call([(name, span.start) for name in names], step, fraction, stamp)
+        with self.model.cache_context(f"{'+'.join(names)} from {span.start}"):  # for diffusers' own step caches
             return self.model(
                 hidden_states=noisy.expand(batch, -1, -1, -1, -1),
-                encoder_hidden_states=torch.cat(texts),
+                encoder_hidden_states=torch.cat([text for text in texts if text is not None]),
                 timestep=torch.full((batch,), timestep, device=latents.device),
                 image_rotary_emb=self.rotary,
                 return_dict=False,
                 identity=identity,
-                check=self.check,
+                check=partial(self._before_block, batch),
+                cache=cache,
             )[0]
+
+    def _before_block(self, batch: int) -> None:
+        if self.check is not None:
+            self.check()
+        self.tally.blocks += batch
+
+
+class _Difference:
+    """What a branch changes, computed in each ``every``-th step and taken over in the others."""
+
+    def __init__(self, every: int) -> None:
+        self.every, self.step = every, -1
+        self._value: torch.Tensor | None = None
+
+    @property
+    def value(self) -> torch.Tensor:
+        assert self._value is not None  # is_due says so before
+        return self._value
+
+    def is_due(self, step: int) -> bool:
+        return self._value is None or step - self.step >= self.every
+
+    def keep(self, value: torch.Tensor, step: int) -> None:
+        self._value, self.step = value, step

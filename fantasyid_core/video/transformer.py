@@ -19,6 +19,7 @@ from .layer_attention import LayerAttention, LayerBlock, LayerIdentity
 from .people_context import PeopleContext
 from .size import SPATIAL_COMPRESSION
 from .slices import SlicedFeedForward
+from .step_cache import CachedCall
 
 NORM_EPS = 1e-5
 
@@ -146,12 +147,14 @@ class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
         return_dict: bool = True,
         identity: IdentityContext | PeopleContext | None = None,
         check: Callable[[], None] | None = None,
+        cache: CachedCall | None = None,
     ) -> tuple[torch.Tensor] | Transformer2DModelOutput:
-        """Predict the velocity of noisy latents. The order of arguments is diffusers'; two are new.
+        """Predict the velocity of noisy latents. The order of arguments is diffusers'; three are new.
 
         hidden_states: [B, F, 2C, H, W], noisy latents then reference latents by channel.
         encoder_hidden_states: [B, L, D] text. timestep: [B]. image_rotary_emb: cos and sin [F·H·W/4, head_dim].
-        identity: None switches it off. check: called before every block; it cancels the step by raising.
+        identity: None switches it off. check: called before every block that is run; it cancels the step by raising.
+        cache: decides whether the blocks are run, or what they added in an earlier step stands in for them.
         Returns [B, F, C, H, W]. Raises InputError for a size that the learned positions do not have.
         """
         _, frames, _, height, width = hidden_states.shape
@@ -162,11 +165,18 @@ class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
         joint = self.embedding_dropout(self.patch_embed(encoder_hidden_states, hidden_states))  # (B, L+N, C)
         text, video = joint.split([encoder_hidden_states.shape[1], grid[0] * grid[1] * grid[2]], dim=1)
         del joint  # or the first block's input would be held until the last
-        for i, block in enumerate(self.transformer_blocks):
+
+        def run(i: int, video: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             if check is not None:
                 check()
-            layer = self._layer_identity(identity, i, grid)
-            video, text = self._run_block(block, video, text, temb, image_rotary_emb, attention_kwargs, layer)
+            layer, block = self._layer_identity(identity, i, grid), self.transformer_blocks[i]
+            return self._run_block(block, video, text, temb, image_rotary_emb, attention_kwargs, layer)
+
+        if cache is not None:
+            video = cache.through(run, len(self.transformer_blocks), video, text)
+        else:
+            for i in range(len(self.transformer_blocks)):
+                video, text = run(i, video, text)
         video = self.norm_out(self.norm_final(video), temb=temb)  # text rows are done with
         out = _unpatchify(self.proj_out(video), grid, patch)  # (B, F, C, H, W)
         return Transformer2DModelOutput(sample=out) if return_dict else (out,)
