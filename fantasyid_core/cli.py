@@ -26,6 +26,7 @@ from .images import load_photograph
 from .input_path import INPUT_PATHS
 from .model import MINI, load_model
 from .progress import ProgressCallback
+from .video.levers import PRESETS as SPEEDS
 from .weights.catalog import ASSETS
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=_size, default=None, metavar="WxH", help="e.g. 720x480 (default: the model's own)"
     )
+    parser.add_argument("--speed", choices=tuple(SPEEDS), default="exact", help="see docs/speed.md (default: exact)")
     parser.add_argument("--fps", type=int, default=8, help="frames per second of the file (default: 8)")
     parser.add_argument("--face", choices=RULES[:-1], default="largest", help="which face of several")
     parser.add_argument("--detector", choices=tuple(DETECTORS), default="yunet", help="face detector")
@@ -228,6 +230,7 @@ def _generate(options: argparse.Namespace) -> int:
         choose=options.face,
         extractor=options.geometry,
         input_path=options.input_path,
+        levers=SPEEDS[options.speed],
     )
     model = load_model(options.model, models_dirs=options.models)
     made = generate(load_photograph(options.reference), model, choices, progress_bar)

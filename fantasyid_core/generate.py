@@ -20,10 +20,12 @@ from .identity.fuse import fuse_features
 from .identity.identity import Identity
 from .input_path import InputPath
 from .progress import ProgressCallback, silent
+from .video.levers import EXACT, Levers
 from .video.sample import Conditions, SamplingOptions, sample
 from .video.size import SPATIAL_COMPRESSION, check_video_size
 from .video.strength import LayerStrength, StrengthBand
 from .video.vae import decode_latents, encode_reference
+from .video.windows import window_for
 from .views.augment import augment_views
 from .views.views import FaceViews
 
@@ -47,7 +49,9 @@ class GenerateOptions:
     """What a user may choose. None for a size or the number of steps means the model's own.
 
     strength: identity strength, 1 = as trained. detector, extractor, combine: names of the rooms' registries.
-    input_path: see input_path.py.
+    input_path: see input_path.py. levers: fewer and cheaper steps.
+
+    More frames than the model was trained on are made in windows that overlap (video/windows.py).
     """
 
     prompt: str
@@ -64,6 +68,7 @@ class GenerateOptions:
     extractor: str = "parametric head"
     combine: str = "reference"
     input_path: InputPath = "recommended"
+    levers: Levers = EXACT
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +127,8 @@ def make_video(
         guidance_scale=options.guidance_scale,
         strength=LayerStrength((StrengthBand((options.strength,)),)),
         noise_schedule=model.noise_schedule,
+        levers=options.levers,
+        window=window_for(model.config, size[0]),
     )
     latents = sample(model.transformer, conditions, sampling, generator, progress("video"))
     return decode_latents(vae, latents, progress=progress("decode"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import faces, geometry, identity, model, people, strength, video, views
+from . import faces, geometry, identity, model, people, speed, strength, video, views
 from .folders import register_folders, share_examples
 
 
@@ -23,5 +23,6 @@ class FantasyIDExtension(ComfyExtension):
             *identity.NODES,
             *people.NODES,
             *strength.NODES,
+            *speed.NODES,
             *video.NODES,
         ]

@@ -11,6 +11,7 @@ Views = io.Custom("FANTASYID_VIEWS")
 Identity = io.Custom("FANTASYID_IDENTITY")
 Model = io.Custom("FANTASYID_MODEL")
 People = io.Custom("FANTASYID_PEOPLE")
+Speed = io.Custom("FANTASYID_SPEED")
 Strength = io.Custom("FANTASYID_STRENGTH")
 
 #: Other packs hand out the same face-analysis object under three names; all of them fit.

@@ -26,6 +26,7 @@ from .sampling import (
     preview_of,
     require_vae,
 )
+from .speed import Speed
 
 if TYPE_CHECKING:
     from ..fantasyid_core.identity.identity import Identity
@@ -194,6 +195,11 @@ class Sampler(io.ComfyNode):
                     optional=True,
                     tooltip="From Layer Strength: strength per layer and part of the steps, times identity_strength.",
                 ),
+                sockets.Speed.Input(
+                    "speed",
+                    optional=True,
+                    tooltip="From Speed Options: what may be left out to be faster. Without it nothing is.",
+                ),
             ],
             outputs=[
                 io.Latent.Output("latent", "latent", tooltip="The video before decoding, for Decode Video."),
@@ -218,27 +224,39 @@ class Sampler(io.ComfyNode):
         identity: Identity | None = None,
         people: People | None = None,
         strength: LayerStrength | None = None,
+        speed: Speed | None = None,
     ) -> io.NodeOutput:
         """→ LATENT [1, C, F, H, W]."""
-        from ..fantasyid_core.video.sample import SamplingOptions, sample
+        from ..fantasyid_core.video.sample import SamplingOptions, Tally, sample
         from ..fantasyid_core.video.strength_picture import describe_strength
+
+        speed, tally = speed or Speed(), Tally()
 
         size = asked_size(model, frames, height, width)
         who = one_of(identity, people)
         acting = (strength or LayerStrength()).scaled(identity_strength).between(start_percent, end_percent)
-        if who is not None:
-            show_text(cls, describe_strength(acting, len(model.transformer.layer_attentions()), steps))
+        about = "" if who is None else describe_strength(acting, len(model.transformer.layer_attentions()), steps)
+        show_text(cls, about)
         generator = torch.Generator("cpu").manual_seed(seed)  # the same noise on every device
         picture = preview_of(model)  # before the transformer, which may push the VAE off the device
         conditions = conditions_of(model, positive, negative, who, size, generator)
         latents = sample(
             model.transformer,
             conditions,
-            SamplingOptions(steps, guidance_scale, strength=acting, noise_schedule=model.noise_schedule),
+            SamplingOptions(
+                steps,
+                guidance_scale,
+                strength=acting,
+                noise_schedule=model.noise_schedule,
+                levers=speed.levers,
+                window=speed.window(model.config, size.frames),
+            ),
             generator,
             node_progress(steps, picture),
             check=management.throw_exception_if_processing_interrupted,
+            tally=tally,
         )  # (1, F, C, H, W)
+        show_text(cls, "\n".join(filter(None, (about, str(tally)))))
         return io.NodeOutput({"samples": latents.movedim(2, 1).float().to(management.intermediate_device())})
 
 

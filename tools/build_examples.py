@@ -48,6 +48,7 @@ def main() -> None:
     heads = [render_mesh(geometry, TILE, yaw=yaw) for yaw in (-35, 0, 35)]
     _write("five_stages", [found, face.crop, overlay, heads[1], turned[1], turned[2]])
     _write("five_stages_mesh_file", [heads[0], heads[1], heads[2], overlay, turned[1], turned[2]])
+    _write("five_stages_faster", [face.photograph, overlay, face.crop, turned[1], heads[2], turned[2]])
     crops = [other.crop for other in others]
     _write("five_stages_more_photographs", [face.photograph, *(o.photograph for o in others), face.crop, *crops])
     somebody = _face(FILES / "somebody.jpg")

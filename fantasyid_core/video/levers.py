@@ -8,10 +8,14 @@ from types import MappingProxyType
 
 from ..errors import InputError
 
-AS_SET = "as set"  #: of the solver: the sampler's own choice
+AS_SET = "the sampler's own"  #: of the solver
 CACHES = ("off", "first block", "interval", "magnitude")
 NEGATIVE = ("batched", "sequential")
 MOST_ORDER = 2  #: of the extrapolation; three remembered steps
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _one_of(what: str, value: str, choices: tuple[str, ...]) -> None:
@@ -48,7 +52,7 @@ class Levers:
     difference it made last time (the same holds for identity guidance).
     negative: both branches as one batch, or one after the other in half the memory, the same but for rounding.
 
-    attention: "auto" leaves the model's backend as it is; or one of attention.ATTENTIONS that is available here.
+    attention: "auto" leaves the model's backend as it is; or one of attention_choice.ATTENTIONS that runs here.
     compile_blocks: torch.compile of the repeated block; worth its minute on a graphics card with many steps.
     """
 
@@ -82,6 +86,18 @@ class Levers:
         """How many of the ``asked`` steps are taken: at least 1."""
         return max(1, round(asked * self.step_share))
 
+    def branches(self, asked: int) -> int:
+        """Model calls of a guided sampling of ``asked`` steps, one per branch: 2 × asked or fewer.
+
+        A cache leaves out blocks within them, so the work can only become less.
+        """
+        steps, last = self.steps(asked), -self.guidance_every
+        negative = 0
+        for step in range(steps):
+            if self.guides(step / steps) and step - last >= self.guidance_every:
+                negative, last = negative + 1, step
+        return steps + negative
+
     def guides(self, fraction: float) -> bool:
         """Whether the negative prompt counts at ``fraction`` (step / steps, 0 ≤ fraction < 1)."""
         return self.guidance_start <= fraction < self.guidance_end
@@ -102,6 +118,29 @@ PRESETS: Mapping[str, Levers] = MappingProxyType(
         "fast": Levers(solver="dpm2m", step_share=0.5, guidance_every=3, guidance_end=0.8),
     }
 )
+
+
+def in_words(levers: Levers, asked: int = 50) -> str:
+    """What ``levers`` leave out of a guided sampling of ``asked`` steps, for people."""
+    if levers == EXACT:
+        return "Nothing is left out."
+    parts = []
+    if levers.step_share < 1:
+        parts.append(f"{levers.steps(asked)} of {asked} steps")
+    if levers.solver != AS_SET:
+        parts.append(f"solver {levers.solver}")
+    if (levers.guidance_start, levers.guidance_end) != (0.0, 1.0):
+        parts.append(f"guidance from {levers.guidance_start:.0%} to {levers.guidance_end:.0%} of the steps")
+    if levers.guidance_every > 1:
+        parts.append(f"the negative prompt in one of {levers.guidance_every} steps")
+    if levers.cache != "off":
+        parts.append(f"blocks skipped by the rule '{levers.cache}', at most {levers.cache_most} steps in a row")
+    parts += ["one branch after the other"] if levers.negative == "sequential" else []
+    parts += [f"attention {levers.attention}"] if levers.attention != "auto" else []
+    parts += ["compiled blocks"] if levers.compile_blocks else []
+    share = levers.branches(asked) / (2 * asked)
+    most = "" if levers.cache == "off" else "at most "
+    return f"{_capital('; '.join(parts))}. {_capital(f'{most}{share:.0%}')} of the work of an exact sampling."
 
 
 def preset(name: str) -> Levers:

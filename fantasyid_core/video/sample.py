@@ -12,7 +12,6 @@ import torch
 
 from ..errors import InputError
 from ..progress import ProgressCallback, silent
-from .attention import use_attention
 from .compiling import compiled_blocks
 from .identity_context import IdentityContext
 from .levers import AS_SET, EXACT, Levers
@@ -51,10 +50,18 @@ class SamplingOptions:
 
 @dataclass
 class Tally:
-    """What a sampling took, counted as it runs. blocks: evaluations, one per block, branch and window."""
+    """What a sampling took, counted as it runs.
+
+    blocks: evaluations, one per block, branch and window. exact_blocks: those of the same sampling without levers.
+    """
 
     blocks: int = 0
     steps: int = 0
+    exact_blocks: int = 0
+
+    def __str__(self) -> str:
+        less = f", {self.exact_blocks / self.blocks:.2g} times less than exact" if self.blocks else ""
+        return f"{self.steps} steps, {self.blocks} of {self.exact_blocks} block evaluations{less}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,12 +104,16 @@ def sample(
     """
     from diffusers.utils.torch_utils import randn_tensor
 
+    from .attention import use_attention
+
     text, reference, levers = conditions.positive, conditions.reference, options.levers
-    steps = levers.steps(options.steps)
+    asked, steps = options.steps, levers.steps(options.steps)
     options = replace(options, steps=steps)
     solver = options.sampler if levers.solver == AS_SET else levers.solver
     sampler = make_sampler(solver, steps, options.noise_schedule)
-    denoiser = _Denoiser(model, conditions, options, check, tally or Tally())
+    tally = Tally() if tally is None else tally
+    denoiser = _Denoiser(model, conditions, options, check, tally)
+    tally.exact_blocks += denoiser.exact_blocks(asked)
     latents = randn_tensor(reference.shape, generator=generator, device=text.device, dtype=text.dtype)
     try:
         with use_attention(model, levers.attention), compiled_blocks(model, levers.compile_blocks):
@@ -155,6 +166,13 @@ class _Denoiser:
         self.guided = options.guidance_scale > 1.0
         if self.guided and conditions.negative is None:
             raise InputError("Guidance above 1 needs a negative prompt (it may be empty); encode one or set it to 1.")
+
+    def exact_blocks(self, steps: int) -> int:
+        """How many blocks ``steps`` steps run without levers."""
+        calls = steps * (2 if self.guided else 1)
+        if self.options.identity_guidance:
+            calls += sum(self._identity(step / steps) is not None for step in range(steps))
+        return calls * len(self.spans) * len(self.model.transformer_blocks)
 
     def velocity(self, latents: torch.Tensor, timestep: int, step: int) -> torch.Tensor:
         """The guided velocity of ``latents`` [1, F, C, H, W] at ``timestep``, which is the ``step``-th: float32."""

@@ -27,13 +27,13 @@ NODE_IDS = (
     "FantasyIDAddPerson",
     "FantasyIDLayerStrength",
     "FantasyIDPlotStrength",
+    "FantasyIDSpeedOptions",
     "FantasyIDTextEncode",
     "FantasyIDSampler",
     "FantasyIDDecode",
 )
-OWN_TYPES = {
-    f"FANTASYID_{name}" for name in ("DETECTOR", "FACE", "GEOMETRY", "VIEWS", "IDENTITY", "MODEL", "PEOPLE", "STRENGTH")
-}
+OWN_SOCKETS = ("DETECTOR", "FACE", "GEOMETRY", "VIEWS", "IDENTITY", "MODEL", "PEOPLE", "STRENGTH", "SPEED")
+OWN_TYPES = {f"FANTASYID_{name}" for name in OWN_SOCKETS}
 CORE_TYPES = {"IMAGE", "MASK", "LATENT", "CONDITIONING", "CLIP", "INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 
 

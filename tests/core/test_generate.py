@@ -9,6 +9,8 @@ from fantasyid_core.errors import InputError, MissingFileError
 from fantasyid_core.generate import GenerateOptions, generate
 from fantasyid_core.images import load_photograph, save_image
 from fantasyid_core.model import load_model
+from fantasyid_core.video.levers import preset
+from fantasyid_core.video.windows import trained_latent_frames
 
 SMALL = {"steps": 1, "frames": 9, "height": 64, "width": 96}
 
@@ -69,6 +71,24 @@ def test_the_command_writes_a_video_with_the_asked_frames(tmp_path, capsys):
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
     assert len(frames) == 9 and frames[0].shape == (64, 96, 3)
     assert "untrained" in capsys.readouterr().out
+
+
+def test_a_preset_and_a_long_video_reach_the_sampler(mini, tmp_path):
+    frames = mini.config.transformer.sample_frames + 8
+    out, small = tmp_path / "clip.mp4", ["--steps", "2", "--frames", str(frames), "--size", "32x32"]
+    calls = []
+    handle = mini.transformer.register_forward_hook(
+        lambda _m, _a, kw, _o: calls.append(kw["hidden_states"].shape[:2]), with_kwargs=True
+    )
+    photograph, options = load_photograph(EXAMPLE), {"steps": 2, "frames": frames, "height": 32, "width": 32}
+    made = generate(photograph, mini, GenerateOptions("she smiles", levers=preset("fast"), **options))
+    handle.remove()
+    assert made.frames.shape == (frames, 32, 32, 3)
+    latent_frames = trained_latent_frames(mini.config)
+    assert calls == [(2, latent_frames)] * 2  # one step of two, in two windows
+    arguments = ["--reference", str(EXAMPLE), "--prompt", "x", "--out", str(out), *small]
+    assert main(["generate", *arguments, "--speed", "fast"]) == 0
+    assert out.stat().st_size > 0
 
 
 @pytest.mark.parametrize(

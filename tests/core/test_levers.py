@@ -9,7 +9,7 @@ import torch
 from video_models import conditions, noise, tiny_config, tiny_model
 
 from fantasyid_core.errors import InputError
-from fantasyid_core.video.levers import PRESETS, Levers, preset
+from fantasyid_core.video.levers import PRESETS, Levers, in_words, preset
 from fantasyid_core.video.sample import SamplingOptions, Tally, sample
 from fantasyid_core.video.schedule import make_sampler
 from fantasyid_core.video.size import rotary_table
@@ -78,6 +78,7 @@ def test_presets_leave_out_what_they_promise(model, name, steps, least):
     _, exact = run(model, options=SamplingOptions(steps=steps))
     tally, options = Tally(), SamplingOptions(steps=steps, levers=PRESETS[name])
     latents = sample(model, conditions(model), options, torch.Generator(), tally=tally)
+    assert exact.blocks == tally.exact_blocks == exact.exact_blocks
     assert exact.blocks / tally.blocks >= least
     assert torch.isfinite(latents).all()
 
@@ -98,6 +99,25 @@ def test_the_solver_of_the_levers_goes_before_the_samplers_own(model):
     chosen, _ = run(model, options=replace(OPTIONS, sampler="ddim"))
     assert torch.equal(forced, chosen)
     assert not torch.equal(forced, run(model)[0])
+
+
+def test_what_is_left_out_is_foretold_and_told(model):
+    levers = Levers(step_share=0.5, guidance_every=2, guidance_end=0.8)
+    _, tally = run(model, step_share=0.5, guidance_every=2, guidance_end=0.8)
+    assert tally.blocks == LAYERS * levers.branches(STEPS) == LAYERS * (4 + 2)
+    assert str(tally) == "4 steps, 18 of 48 block evaluations, 2.7 times less than exact"
+    assert in_words(Levers()) == "Nothing is left out."
+    words = in_words(levers)
+    assert words.startswith("25 of 50 steps; guidance from 0% to 80%")
+    assert words.endswith("35% of the work of an exact sampling.")
+    assert "At most 100% of the work" in in_words(Levers(cache="first block"))
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.0])
+def test_the_exact_work_counts_the_identitys_own_branch_where_there_is_one(model, guidance):
+    options = replace(OPTIONS, identity_guidance=guidance, strength=LayerStrength().between(0.5, 1.0))
+    _, tally = run(model, options=options)
+    assert tally.exact_blocks == tally.blocks == LAYERS * (2 * STEPS + int(guidance) * STEPS // 2)
 
 
 # --- guidance
