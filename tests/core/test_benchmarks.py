@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from video_models import noise
@@ -13,6 +14,7 @@ from benchmarks.measure import Timing, allocations, counted_flops, interleaved, 
 from benchmarks.models import made_up_hierarchy, make_contestants
 from benchmarks.release_way import FACE_VECTOR, ReleaseFaceAbstractor, ReleaseVertexBranch, release_layer_attention
 from fantasyid_core.config import (
+    MINI,
     RELEASE,
     EvaConfig,
     FaceAbstractorConfig,
@@ -155,3 +157,52 @@ def test_rounds_are_interleaved_and_ratios_are_of_rounds():
     assert all(len(timing.work) == 3 for timing in timings.values())
     least, middle = ratio(Timing((2.0, 9.0, 4.0), (0.0,) * 3), Timing((1.0, 3.0, 4.0), (0.0,) * 3))
     assert (least, middle) == (2.0, 2.0)
+
+
+def test_the_difference_of_two_videos_is_the_textbooks():
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    from benchmarks.difference import psnr, structure
+
+    generator = np.random.default_rng(0)
+    video = generator.random((2, 40, 48, 3))
+    other = np.clip(video + generator.normal(0, 0.1, video.shape), 0, 1)
+    assert psnr(video, other) == pytest.approx(peak_signal_noise_ratio(video, other, data_range=1.0))
+    weights = np.array([0.299, 0.587, 0.114])
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    theirs = np.mean(
+        [structural_similarity(a @ weights, b @ weights, **options) for a, b in zip(video, other, strict=True)]
+    )
+    assert structure(video, other) == pytest.approx(theirs, abs=2e-3)  # they leave out the border
+    assert psnr(video, video) == float("inf") and structure(video, video) == pytest.approx(1.0)
+
+
+def test_the_table_of_levers_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
+    from benchmarks import levers
+
+    monkeypatch.setattr(levers, "_faces", lambda frames, person: {"rs": 0.5, "ifs": None, "fm": 0.25})
+    arguments = [
+        "--steps",
+        "2",
+        "--results",
+        str(tmp_path / "kept.jsonl"),
+        "--frames",
+        "1",
+        "--device",
+        "cpu",
+        "--only",
+        "2nd",
+    ]
+    levers.main(arguments)
+    first = capsys.readouterr().out
+    exact, lever = ([cell.strip() for cell in line.split("|")[1:-1]] for line in first.splitlines()[-2:])
+    layers = MINI.transformer.layers
+    assert exact[:5] == ["exact", str(4 * layers), "1.00 ×", "1.00 ×", "same"]
+    assert lever[:3] == ["guidance every 2nd step", str(3 * layers), "1.33 ×"]
+    assert float(lever[4]) > 10 and lever[6:] == ["0.500", "–", "0.250"]
+    monkeypatch.setattr(levers, "_take", None)  # nothing may be made again
+    levers.main(arguments)
+    again = capsys.readouterr().out
+    assert again.splitlines()[-4:] == first.splitlines()[-4:]
+    with pytest.raises(TypeError):  # but another seed is not there yet
+        levers.main([*arguments, "--seeds", "2"])
