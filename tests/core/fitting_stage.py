@@ -1,4 +1,8 @@
-"""A stage that fits a small network to known numbers: to test the training loop, alone and in several processes."""
+"""A stage that fits a small network to known numbers: to test the training loop, alone and in several processes.
+
+In double precision, so that the order of a sum cannot be mistaken for an error: AdamW's first steps divide a gradient
+by itself and show every rounding.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ class Objective(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.net = nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 1))
+        self.net = nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 1)).double()
 
     def forward(self, batch: Batch) -> Losses:
         return {"loss": (self.net(batch["x"]) - batch["y"]).square().mean()}
@@ -34,7 +38,7 @@ class FittingStage:
     ) -> None:
         self.width, self.before_batch = width, before_batch
         self.module: nn.Module = Objective(width)
-        self.x = torch.from_numpy(np.random.default_rng(5).normal(size=(SAMPLES, 3)).astype(np.float32))
+        self.x = torch.from_numpy(np.random.default_rng(5).normal(size=(SAMPLES, 3)))
         self.y = scale * self.x.sum(dim=1, keepdim=True)
 
     def settings(self) -> dict[str, Any]:

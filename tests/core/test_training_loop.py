@@ -108,6 +108,23 @@ def test_an_unknown_optimiser_is_refused() -> None:
         make_optimisers(torch.nn.Linear(2, 2), "sgd", 1e-3, 0.0)
 
 
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
+def test_muon_takes_a_kernel_as_the_matrix_it_is() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(torch.nn.Conv2d(4, 6, 3, bias=False))
+    matrix = torch.nn.Parameter(layer[0].weight.detach().flatten(1).clone())
+    (kernels,) = (o for o in make_optimisers(layer, "muon", 1e-2, 0.01) if isinstance(o, torch.optim.Muon))
+    plain = torch.optim.Muon([matrix], lr=1e-2, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        gradient = torch.randn(6, 4, 3, 3)
+        layer[0].weight.grad, matrix.grad = gradient.clone(), gradient.flatten(1)
+        kernels.step()
+        plain.step()
+    assert torch.equal(layer[0].weight.flatten(1), matrix)
+    kernels.zero_grad()
+    assert layer[0].weight.grad is None
+
+
 def test_processes_share_every_round_without_overlap() -> None:
     seen: list[int] = []
     for rank in range(2):
