@@ -385,3 +385,7 @@ def _size(text: str) -> tuple[int, int]:
 
 def _say(*lines: str) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines if line))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
