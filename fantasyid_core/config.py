@@ -7,11 +7,12 @@ The defaults of every class are the public checkpoint's architecture (release.md
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from .errors import InputError
 
 Family = Literal["release", "paper", "mini"]
+FaceBranch = Literal["abstractor", "q-former"]
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,25 @@ class EvaConfig:
 
 @dataclass(frozen=True)
 class FaceAbstractorConfig:
-    """The 2D branch (paper: C-Abstractor): a grid of image features → pooled_grid² tokens."""
+    """The 2D branch (paper: C-Abstractor): a grid of image features → pooled_grid² tokens.
+
+    kind: "abstractor", or "q-former", what the paper compares it with; the last two fields are the Q-Former's alone.
+    """
 
     width: int = 1024  # the tower's width
     hidden: int = 256
     blocks_per_stage: int = 3
     pooled_grid: int = 6
     feed_forward_multiple: int = 4
+    kind: FaceBranch = "abstractor"
+    layers: int = 2
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(FaceBranch):
+            raise InputError(f"There is no 2D branch '{self.kind}'; choose one of: {', '.join(get_args(FaceBranch))}.")
+        if self.kind == "q-former" and self.width % self.heads:
+            raise InputError(f"A Q-Former of width {self.width} cannot be divided into {self.heads} heads.")
 
     @property
     def tokens(self) -> int:

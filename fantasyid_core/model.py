@@ -83,19 +83,19 @@ def _mini(dtype: torch.dtype, device: torch.device | str) -> FantasyIDModel:
     return replace(model, model_id=model.identity_encoder.model_id, notice=MINI_NOTICE)
 
 
-def new_mini(seed: int) -> FantasyIDModel:
-    """A mini with initial weights that may be trained: a function of ``seed`` alone."""
+def new_mini(seed: int, config: ModelConfig = MINI_CONFIG) -> FantasyIDModel:
+    """A mini with initial weights that may be trained: a function of ``seed`` and ``config`` alone."""
     from .geometry.head_hierarchy import load_head_hierarchy
     from .identity.encoder import IdentityEncoder
     from .identity.initialise import initialise_
     from .video.mini import mini_text_encoder, mini_transformer, mini_vae
     from .video.schedule import NOISE_SCHEDULE
 
-    encoder = IdentityEncoder(MINI_CONFIG, load_head_hierarchy())
+    encoder = IdentityEncoder(config, load_head_hierarchy())
     initialise_(encoder, seed)
-    transformer, vae = mini_transformer(MINI_CONFIG, seed), mini_vae(seed)
-    text = mini_text_encoder(MINI_CONFIG, seed)
-    return FantasyIDModel(MINI_CONFIG, encoder, transformer, vae, text, encoder.model_id, NOISE_SCHEDULE)
+    transformer, vae = mini_transformer(config, seed), mini_vae(seed)
+    text = mini_text_encoder(config, seed)
+    return FantasyIDModel(config, encoder, transformer, vae, text, encoder.model_id, NOISE_SCHEDULE)
 
 
 def _from_checkpoint(

@@ -10,8 +10,8 @@ from ..geometry.hierarchy import MeshHierarchy
 from . import eva, face_abstractor, vertex_reducer, vertex_spiral_net
 from .branches import Branches, checked_branches
 from .eva import EvaTower, eva_input
-from .face_abstractor import FaceAbstractor
 from .fingerprint import fingerprint
+from .q_former import build_face_branch
 from .vertex_reducer import VertexReducer
 from .vertex_spiral_net import VertexSpiralNet
 
@@ -41,7 +41,7 @@ class IdentityEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.eva = EvaTower(config.eva)
-        self.face_abstractor = FaceAbstractor(config.face_abstractor, config.eva.grid, config.identity_width)
+        self.face_abstractor = build_face_branch(config.face_abstractor, config.eva.grid, config.identity_width)
         self.vertex_spiral_net = VertexSpiralNet(config.vertex_net, hierarchy)
         self.vertex_reducer = VertexReducer(config.vertex_net)
 

@@ -34,7 +34,7 @@ def _std(name: str, parameter: torch.Tensor) -> float:
     last = name.rsplit(".", 1)[-1]
     if last in ("cls_token", "pos_embed", "pos_emb", "pos_emb_before"):
         return POSITION_STD
-    if last == "vtx_query":
+    if last in ("vtx_query", "queries"):
         return QUERY_STD
     if last == "proj_out":  # multiplied from the right: its rows are the inputs
         return 1.0 / sqrt(parameter.shape[0])
