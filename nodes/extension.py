@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import faces, geometry, identity, model, people, speed, strength, video, views
+from . import faces, geometry, identity, mix, model, people, speed, strength, video, views
 from .folders import register_folders, share_examples
 
 
@@ -21,6 +21,7 @@ class FantasyIDExtension(ComfyExtension):
             *geometry.NODES,
             *views.NODES,
             *identity.NODES,
+            *mix.NODES,
             *people.NODES,
             *strength.NODES,
             *speed.NODES,

@@ -51,8 +51,9 @@ class FuseFeatures(io.ComfyNode):
                     options=list(FUSIONS),
                     default="reference",
                     tooltip="How several views become one identity. 'reference': the first view alone, what the public "
-                    "checkpoint was trained for. 'mean': the weighted mean of all views. 'concat': all views side by "
-                    "side, more tokens than the checkpoint saw in training.",
+                    "checkpoint was trained for. 'mean': the weighted mean of all views, 'norm average' the mean of "
+                    "their directions. 'concat': all views side by side, more tokens than the checkpoint saw in "
+                    "training.",
                 ),
                 io.Combo.Input(
                     "branches",

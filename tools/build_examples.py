@@ -58,6 +58,8 @@ def main() -> None:
     maps = [_heat_map(text) for text in (*texts, "0.2 0.4 0.7 1 1 0.7 0.4 0.2", "1 0.5 @ 0-60%; 0.5 1.5 @ 60-100%")]
     _write("layer_strength", maps)
     _write("two_people", [picture for who, mesh in rows for picture in _portraits(who, mesh)])
+    shares = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    _write("identity_mix", [(1 - share) * face.crop + share * somebody.crop for share in shares])
 
 
 def _write_photographs(photograph: Image.Image) -> None:

@@ -16,7 +16,7 @@ from comfyui_env import ROOT
 from comfyui_server import running_server
 from workflow_format import Group, Node, build_workflow
 from workflow_parts import AMBER, BLUE, GREEN, GREY, HEAD, RED, TOP, VIOLET, note, prompt_nodes, video_nodes
-from workflow_two_people import two_people, two_people_groups
+from workflow_two_people import identity_mix, identity_mix_groups, two_people, two_people_groups
 
 WORKFLOWS = ROOT / "workflows"
 PROMPT = "A woman in an orange space suit smiles and slowly turns her head to the left, bright studio light"
@@ -193,12 +193,14 @@ WORKFLOW_NODES = {
     "five_stages_more_photographs": _more_photographs,
     "layer_strength": _layer_strength,
     "two_people": two_people,
+    "identity_mix": identity_mix,
     "five_stages_faster": _faster,
 }
 GROUPS: dict[str, Callable[[], list[Group]]] = {
     "five_stages_more_photographs": _more_photographs_groups,
     "layer_strength": _layer_strength_groups,
     "two_people": two_people_groups,
+    "identity_mix": identity_mix_groups,
 }  #: of the workflows that are not framed as the five stages
 
 

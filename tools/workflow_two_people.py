@@ -1,4 +1,4 @@
-"""The workflow with two people: the five stages twice, then one video of both."""
+"""The workflows with two people: the five stages twice, then one video of both, or of somebody between them."""
 
 from __future__ import annotations
 
@@ -70,6 +70,43 @@ def _person(key: str, y: int) -> dict[str, Node]:
         f"identity_{key}": Node("FantasyIDFuseFeatures", (1680, y), (340, 200), fused),
         f"reference_{key}": Node("PreviewImage", (1680, y + 250), (340, 270), reference, "The reference crop"),
     }
+
+
+MIX_TEXT = (
+    "Two photographs become two identities, and *Mix Identities* makes one of them: `ratio` says how much of the "
+    "second person is in it. *Identity Card* shows what came out. The second face is a drawn one."
+)
+MIX_PROMPT = "A person smiles and slowly turns the head to the left, bright studio light"
+
+
+def identity_mix() -> dict[str, Node]:
+    """All nodes by key."""
+    nodes = {"note": note("Somebody between two people", MIX_TEXT)}
+    for row, key in enumerate(PEOPLE):
+        nodes |= _person(key, TOP + row * ROW)
+    y = TOP + 2 * ROW + HEAD
+    nodes |= prompt_nodes(MIX_PROMPT, [(0, y), (400, y), (800, y)])
+    mixed = {"a": ("identity_a", "identity"), "b": ("identity_b", "identity"), "reference": "blended"}
+    nodes |= {
+        "mix": Node("FantasyIDMixIdentities", (2080, TOP), (520, 220), mixed),
+        "card": Node(
+            "FantasyIDIdentityCard", (2080, 280), (520, 330), {"identity": ("mix", "identity"), "name": "Both of them"}
+        ),
+        "picture": Node("PreviewImage", (2080, 680), (520, 520), {"images": ("card", "card")}, "What the mix holds"),
+    }
+    return nodes | video_nodes(2680, identity=("mix", "identity"))
+
+
+def identity_mix_groups() -> list[Group]:
+    """The frames around them."""
+    *rows, prompt, _, _ = two_people_groups()
+    height = 2 * ROW + HEAD - 20
+    return [
+        *rows,
+        prompt,
+        Group("One identity of two", (2060, TOP - HEAD, 560, height), AMBER),
+        Group("The video", (2660, TOP - HEAD, 900, HEAD + 920), RED),
+    ]
 
 
 _PICTURES = (("geometry", "overlay"), ("identity", "reference"))

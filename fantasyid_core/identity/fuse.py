@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -30,10 +32,11 @@ def fuse_features(
     """Identity tokens of one person, on the CPU in float32, computed where ``encoder`` lies.
 
     ``combine`` is a name of FUSIONS: "reference" encodes view 0 alone, what the release does and its checkpoint was
-    trained for; "mean" averages the views' 2D tokens by weight; "concat" lists all of them, more tokens than the
-    checkpoint saw in training. ``branches`` leaves the 2D or the 3D tokens away; the geometry is then not looked at
-    (2D only), or the views are not encoded and only give the reference crop (3D only). ``input_path`` says how the
-    reference crop will be placed in the video's frame. ``progress`` is called after every encoded view and at the end.
+    trained for; "mean" averages the views' 2D tokens by weight, "norm average" their directions; "concat" lists all
+    of them, more tokens than the checkpoint saw in training. ``branches`` leaves the 2D or the 3D tokens away; the
+    geometry is then not looked at (2D only), or the views are not encoded and only give the reference crop (3D
+    only). ``input_path`` says how the reference crop will be placed in the video's frame. ``progress`` is called
+    after every encoded view and at the end.
 
     Raises InputError for an unknown name or a mesh of another topology, MissingFileError without a mesh hierarchy.
     """
@@ -50,6 +53,7 @@ def fuse_features(
         parts.append(_vertex_tokens(geometry, encoder, face_tokens))
     progress(total, total, None)
     notes = _provenance(views, geometry, combine, branches) | {"input path": input_path}
+    notes["tokens"] = _token_counts(parts, branches)
     fit = REFERENCE_FIT[checked_input_path(input_path)]
     return Identity(torch.cat(parts).float(), views.crops[0], encoder.model_id, fit, notes)
 
@@ -90,6 +94,12 @@ def _vertex_tokens(
     per_view = encoder.config.face_abstractor.tokens
     read = None if face_tokens is None else face_tokens[:per_view].unsqueeze(0)
     return encoder.vertex_tokens(vertices, read).squeeze(0)
+
+
+def _token_counts(parts: Sequence[torch.Tensor], branches: Branches) -> str:
+    """For instance "36 2D + 79 3D"."""
+    names = {"2D only": ("2D",), "3D only": ("3D",)}.get(branches, ("2D", "3D"))
+    return " + ".join(f"{len(part)} {name}" for name, part in zip(names, parts, strict=True))
 
 
 def _provenance(views: FaceViews, geometry: FaceGeometry, combine: str, branches: Branches) -> dict[str, str]:

@@ -13,6 +13,7 @@ import torch
 
 from ..arrays import FloatArray
 from ..errors import InputError
+from .mix import norm_average
 
 #: ``encode(i)`` → [T2, C], the 2D tokens of view i. Views that a fusion does not ask for are never encoded.
 EncodeView = Callable[[int], torch.Tensor]
@@ -45,6 +46,15 @@ class MeanFusion:
         return torch.stack([encode(view).float() * share for view, share in shares]).sum(0)
 
 
+class NormAverageFusion:
+    """The weighted mean of directions, token by token: a view with longer tokens does not outweigh the others."""
+
+    def fuse(self, encode: EncodeView, weights: FloatArray) -> torch.Tensor:  # → [T2, C]
+        views = [int(view) for view in np.flatnonzero(weights)]
+        shares = torch.tensor([float(weights[view]) for view in views])
+        return norm_average(torch.stack([encode(view).float() for view in views]), shares / shares.sum())
+
+
 class ConcatFusion:
     """All views with a weight above 0 side by side: the video's attention chooses among them.
 
@@ -55,7 +65,12 @@ class ConcatFusion:
         return torch.cat([encode(int(view)) for view in np.flatnonzero(weights)])
 
 
-FUSIONS: dict[str, Fusion] = {"reference": ReferenceFusion(), "mean": MeanFusion(), "concat": ConcatFusion()}
+FUSIONS: dict[str, Fusion] = {
+    "reference": ReferenceFusion(),
+    "mean": MeanFusion(),
+    "concat": ConcatFusion(),
+    "norm average": NormAverageFusion(),
+}
 
 
 def fusion(name: str) -> Fusion:

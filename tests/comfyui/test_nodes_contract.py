@@ -24,6 +24,8 @@ NODE_IDS = (
     "FantasyIDFuseFeatures",
     "FantasyIDSaveIdentity",
     "FantasyIDLoadIdentity",
+    "FantasyIDMixIdentities",
+    "FantasyIDIdentityCard",
     "FantasyIDAddPerson",
     "FantasyIDLayerStrength",
     "FantasyIDPlotStrength",
