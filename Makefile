@@ -21,7 +21,8 @@ TEXT_STEPS ?= 10000
 IDENTITY_STEPS ?= 30000
 mini: .venv/.installed
 	$(BIN)/fantasyid train data --out $(RUN)/data --clips $(CLIPS) --seed 1
-	$(BIN)/fantasyid train vae --data $(RUN)/data --out $(RUN)/vae --steps $(VAE_STEPS) --schedule cosine
+	$(BIN)/fantasyid train vae --data $(RUN)/data --out $(RUN)/vae --steps $(VAE_STEPS) --batch 4 \
+		--learning-rate 0.004 --optimiser muon --schedule cosine
 	$(BIN)/fantasyid train latents --data $(RUN)/data --vae $(RUN)/vae --out $(RUN)/latents
 	$(BIN)/fantasyid train video --data $(RUN)/latents --vae $(RUN)/vae --stage text --out $(RUN)/text \
 		--steps $(TEXT_STEPS) --optimiser muon
