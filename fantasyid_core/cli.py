@@ -79,7 +79,10 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: the model's own)")
     parser.add_argument("--guidance", type=float, default=6.0, help="guidance scale (default: 6)")
     parser.add_argument("--strength", type=float, default=1.0, help="identity strength, 0..2 (default: 1)")
-    parser.add_argument("--frames", type=int, default=None, help="number of frames, 4k+1 (default: the model's own)")
+    parser.add_argument(
+        "--identity-guidance", type=float, default=0.0, help="guidance of the identity, 0..10 (default: 0, off)"
+    )
+    parser.add_argument("--frames", type=int, default=None, help="number of frames, 8k+1 (default: the model's own)")
     parser.add_argument(
         "--size", type=_size, default=None, metavar="WxH", help="e.g. 720x480 (default: the model's own)"
     )
@@ -231,6 +234,7 @@ def _generate(options: argparse.Namespace) -> int:
         extractor=options.geometry,
         input_path=options.input_path,
         levers=SPEEDS[options.speed],
+        identity_guidance=options.identity_guidance,
     )
     model = load_model(options.model, models_dirs=options.models)
     made = generate(load_photograph(options.reference), model, choices, progress_bar)

@@ -48,8 +48,9 @@ def quiet(stage: str) -> ProgressCallback:
 class GenerateOptions:
     """What a user may choose. None for a size or the number of steps means the model's own.
 
-    strength: identity strength, 1 = as trained. detector, extractor, combine: names of the rooms' registries.
-    input_path: see input_path.py. levers: fewer and cheaper steps.
+    strength: identity strength, 1 = as trained. identity_guidance: 0 = off, as released (video/sample.py).
+    detector, extractor, combine: names of the rooms' registries. input_path: see input_path.py. levers: fewer and
+    cheaper steps.
 
     More frames than the model was trained on are made in windows that overlap (video/windows.py).
     """
@@ -69,6 +70,7 @@ class GenerateOptions:
     combine: str = "reference"
     input_path: InputPath = "recommended"
     levers: Levers = EXACT
+    identity_guidance: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +127,7 @@ def make_video(
     sampling = SamplingOptions(
         steps=options.steps or default_steps(model),
         guidance_scale=options.guidance_scale,
+        identity_guidance=options.identity_guidance,
         strength=LayerStrength((StrengthBand((options.strength,)),)),
         noise_schedule=model.noise_schedule,
         levers=options.levers,

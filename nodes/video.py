@@ -200,6 +200,17 @@ class Sampler(io.ComfyNode):
                     optional=True,
                     tooltip="From Speed Options: what may be left out to be faster. Without it nothing is.",
                 ),
+                io.Float.Input(
+                    "identity_guidance",
+                    optional=True,
+                    default=0.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="How many times more of what the identity changes. 0 is off, as the public checkpoint was "
+                    "released; try 0.5 to 2 where identity_strength is not enough. Each step takes half as long again.",
+                ),
             ],
             outputs=[
                 io.Latent.Output("latent", "latent", tooltip="The video before decoding, for Decode Video."),
@@ -225,6 +236,7 @@ class Sampler(io.ComfyNode):
         people: People | None = None,
         strength: LayerStrength | None = None,
         speed: Speed | None = None,
+        identity_guidance: float = 0.0,
     ) -> io.NodeOutput:
         """→ LATENT [1, C, F, H, W]."""
         from ..fantasyid_core.video.sample import SamplingOptions, Tally, sample
@@ -246,6 +258,7 @@ class Sampler(io.ComfyNode):
             SamplingOptions(
                 steps,
                 guidance_scale,
+                identity_guidance=identity_guidance,
                 strength=acting,
                 noise_schedule=model.noise_schedule,
                 levers=speed.levers,

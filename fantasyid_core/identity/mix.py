@@ -102,7 +102,11 @@ def _check_fit(a: Identity, b: Identity, method: str) -> None:
 
 def _notes(a: Identity, b: Identity, method: str, ratio: float) -> dict[str, str]:
     """Both provenances: what they share once, the rest as "A, geometry" and "B, geometry"."""
-    same = {key: note for key, note in a.provenance.items() if b.provenance.get(key) == note}
+    same = {
+        key: note
+        for key, note in a.provenance.items()
+        if b.provenance.get(key) == note and key not in ("mix", "reference picture")  # this mix has its own
+    }
     own = {
         f"{name}, {key}": note
         for name, each in (("A", a), ("B", b))

@@ -60,6 +60,12 @@ def test_off_is_off(layer_strength, video):
     assert torch.equal(off, video(0.0)) and not torch.equal(off, video())
 
 
+def test_identity_guidance_is_off_until_it_is_asked_for(video):
+    assert torch.equal(video(identity_guidance=0.0), video())
+    assert not torch.equal(video(identity_guidance=2.0), video())
+    assert torch.equal(video(0.0, identity_guidance=2.0), video(0.0)), "without an identity there is nothing to guide"
+
+
 def test_a_person_may_have_a_strength_of_their_own(layer_strength, pack_nodes, someone):
     late = layer_strength("late layers")[0]
     people = pack_nodes["FantasyIDAddPerson"].execute(someone(1), "auto", 0.5, 0.0, 1.0, strength=late).args[0]

@@ -47,6 +47,16 @@ def test_the_identity_reaches_the_video(made, mini):
     assert not np.array_equal(without.frames, made.frames)
 
 
+def test_identity_guidance_reaches_the_video(made, mini, tmp_path):
+    guided = generate(load_photograph(EXAMPLE), mini, GenerateOptions("she smiles", identity_guidance=2.0, **SMALL))
+    assert not np.array_equal(guided.frames, made.frames)
+    arguments = ["--prompt", "she smiles", "--steps", "1", "--frames", "9", "--size", "96x64"]
+    files = [tmp_path / "plain.webp", tmp_path / "guided.webp"]
+    for out, more in zip(files, ([], ["--identity-guidance", "2"]), strict=True):
+        assert main(["generate", "--reference", str(EXAMPLE), "--out", str(out), *arguments, *more]) == 0
+    assert files[0].read_bytes() != files[1].read_bytes()
+
+
 def test_the_recommended_identity_does_not_know_the_expression(made, mini):
     released = generate(
         load_photograph(EXAMPLE), mini, GenerateOptions("she smiles", input_path="as released", **SMALL)

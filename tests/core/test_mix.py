@@ -70,6 +70,14 @@ def test_both_provenances_are_kept() -> None:
     assert notes["B, views"].startswith("photograph 2")
 
 
+def test_a_mix_of_mixes_remembers_all_of_them() -> None:
+    first, second = mix_identities(A, B), mix_identities(B, A)
+    notes = mix_identities(first, second, 0.25, "norm average", "blended").provenance
+    assert notes["mix"] == "norm average, ratio 0.25"
+    assert notes["reference picture"] == "blended"
+    assert notes["A, mix"] == notes["B, mix"] == "average, ratio 0.50"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
