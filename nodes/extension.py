@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import faces, geometry, identity, mix, model, people, speed, strength, video, views
+from . import faces, geometry, identity, mix, model, people, score, speed, strength, video, views
 from .folders import register_folders, share_examples
 
 
@@ -26,4 +26,5 @@ class FantasyIDExtension(ComfyExtension):
             *strength.NODES,
             *speed.NODES,
             *video.NODES,
+            *score.NODES,
         ]

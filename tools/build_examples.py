@@ -13,6 +13,9 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from fantasyid_core.arrays import FloatArray
+from fantasyid_core.evaluation.embedders import make_embedder
+from fantasyid_core.evaluation.score import draw_score, score_video
+from fantasyid_core.evaluation.watch import Eyes, see_person
 from fantasyid_core.faces.detect import choose_face, detect_faces
 from fantasyid_core.faces.detectors import make_detector
 from fantasyid_core.faces.draw import draw_faces
@@ -23,7 +26,7 @@ from fantasyid_core.geometry.head import load_head
 from fantasyid_core.geometry.mesh_files import save_mesh
 from fantasyid_core.geometry.render import overlay_mesh, render_mesh
 from fantasyid_core.images import load_photograph, to_uint8
-from fantasyid_core.training.clips import ClipOptions, make_clip
+from fantasyid_core.training.clips import Clip, ClipOptions, make_clip
 from fantasyid_core.video.strength import PRESETS, parse_strength
 from fantasyid_core.video.strength_picture import MAP, draw_strength
 from fantasyid_core.views.augment import augment_views
@@ -58,6 +61,8 @@ def main() -> None:
     maps = [_heat_map(text) for text in (*texts, "0.2 0.4 0.7 1 1 0.7 0.4 0.2", "1 0.5 @ 0-60%; 0.5 1.5 @ 60-100%")]
     _write("layer_strength", maps)
     _write("two_people", [picture for who, mesh in rows for picture in _portraits(who, mesh)])
+    clip = make_clip(ClipOptions(seed=11, size=192, frames=9, references=1), 22)
+    _write("keep_best", [*(f.astype(np.float32) / 255 for f in clip.frames[[0, 4, 8]]), *_plots(clip)])
     shares = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     _write("identity_mix", [(1 - share) * face.crop + share * somebody.crop for share in shares])
 
@@ -78,6 +83,15 @@ def _write_somebody() -> None:
     (frame,) = make_clip(ClipOptions(seed=11, size=256, frames=1, references=0), 22).frames
     large = Image.fromarray(frame).resize((512, 512), Image.Resampling.LANCZOS)
     large.save(FILES / "somebody.jpg", quality=86)
+
+
+def _plots(clip: Clip) -> list[FloatArray]:
+    """The photograph, and both halves of the page with the score against it."""
+    eyes = Eyes(make_embedder())
+    reference = clip.references[0].astype(np.float32) / np.float32(255)
+    frames = clip.frames.astype(np.float32) / np.float32(255)
+    page = draw_score(score_video(frames, 8.0, see_person("somebody", reference, eyes), eyes))
+    return [reference, page[:, :480], page[:, 480:]]
 
 
 def _heat_map(text: str) -> FloatArray:

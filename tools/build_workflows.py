@@ -15,6 +15,7 @@ from comfyui_client import Client
 from comfyui_env import ROOT
 from comfyui_server import running_server
 from workflow_format import Group, Node, build_workflow
+from workflow_keep_best import keep_best, keep_best_groups
 from workflow_parts import AMBER, BLUE, GREEN, GREY, HEAD, RED, TOP, VIOLET, note, prompt_nodes, video_nodes
 from workflow_two_people import identity_mix, identity_mix_groups, two_people, two_people_groups
 
@@ -194,6 +195,7 @@ WORKFLOW_NODES = {
     "layer_strength": _layer_strength,
     "two_people": two_people,
     "identity_mix": identity_mix,
+    "keep_best": keep_best,
     "five_stages_faster": _faster,
 }
 GROUPS: dict[str, Callable[[], list[Group]]] = {
@@ -201,6 +203,7 @@ GROUPS: dict[str, Callable[[], list[Group]]] = {
     "layer_strength": _layer_strength_groups,
     "two_people": two_people_groups,
     "identity_mix": identity_mix_groups,
+    "keep_best": keep_best_groups,
 }  #: of the workflows that are not framed as the five stages
 
 

@@ -33,6 +33,9 @@ NODE_IDS = (
     "FantasyIDTextEncode",
     "FantasyIDSampler",
     "FantasyIDDecode",
+    "FantasyIDScore",
+    "FantasyIDSeeds",
+    "FantasyIDKeepBest",
 )
 OWN_SOCKETS = ("DETECTOR", "FACE", "GEOMETRY", "VIEWS", "IDENTITY", "MODEL", "PEOPLE", "STRENGTH", "SPEED")
 OWN_TYPES = {f"FANTASYID_{name}" for name in OWN_SOCKETS}
