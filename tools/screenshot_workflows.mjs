@@ -62,6 +62,14 @@ async function load(workflow) {
   await page.waitForTimeout(1500);
 }
 
+// The template browser opens by itself on a first visit, sometimes late.
+async function closeDialogs() {
+  for (let tries = 0; tries < 5 && await page.locator(".p-dialog-mask, [role=dialog]").count(); tries++) {
+    await page.keyboard.press("Escape");
+    await page.waitForTimeout(700);
+  }
+}
+
 async function run() {
   return page.evaluate((seconds) => new Promise((resolve) => {
     const api = window.app.api;
@@ -82,9 +90,11 @@ let failed = 0;
 for (const file of files) {
   const name = path.basename(file, ".json") + (vue ? "_vue" : "");
   await load(JSON.parse(fs.readFileSync(file, "utf8")));
+  await closeDialogs();
   await page.screenshot({ path: path.join(folder, `${name}_loaded.png`) });
   const [ended, message] = await run();
   await page.waitForTimeout(4000);
+  await closeDialogs();
   await page.screenshot({ path: path.join(folder, `${name}_run.png`) });
   fs.writeFileSync(path.join(folder, `${name}_saved.json`),
     JSON.stringify(await page.evaluate(() => window.app.graph.serialize()), null, 1));

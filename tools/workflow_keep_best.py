@@ -10,7 +10,7 @@ TEXT = (
     "*Several Seeds* makes everything behind it run once per seed. *Score* says how like the photograph each video is, "
     "and *Keep Best* lets only the best one through. Connect `motion` instead of `likeness` to keep the liveliest."
 )
-BOTTOM = 1000
+BOTTOM = 1140
 
 
 def keep_best() -> dict[str, Node]:
@@ -33,8 +33,8 @@ def keep_best() -> dict[str, Node]:
         "identity": Node("FantasyIDFuseFeatures", (800, 430), (420, 200), fused),
         **prompt_nodes(PROMPT, [(0, 560), (400, 560), (0, 820)]),
         "seeds": Node("FantasyIDSeeds", (1320, TOP), (420, 110), {"count": 3}),
-        "sampler": Node("FantasyIDSampler", (1320, 170), (420, 640), sampled),
-        "frames": Node("FantasyIDDecode", (1320, 870), (420, 110), {"model": model, "latent": ("sampler", "latent")}),
+        "sampler": Node("FantasyIDSampler", (1320, 170), (420, 780), sampled),
+        "frames": Node("FantasyIDDecode", (1320, 1010), (420, 110), {"model": model, "latent": ("sampler", "latent")}),
         "score": Node("FantasyIDScore", (1840, TOP), (420, 260), scored),
         "plot": Node("PreviewImage", (1840, 320), (420, 320), {"images": ("score", "plot")}, "How each one did"),
         "best": Node("FantasyIDKeepBest", (1840, 700), (420, 160), chosen),
@@ -47,7 +47,7 @@ def keep_best_groups() -> list[Group]:
     """The frames around them."""
     height = BOTTOM + HEAD
     return [
-        Group("The photograph, the prompt, the identity", (-20, TOP - HEAD, 1260, height + 60), BLUE),
+        Group("The photograph, the prompt, the identity", (-20, TOP - HEAD, 1260, height), BLUE),
         Group("A video for every seed", (1300, TOP - HEAD, 460, height), GREY),
         Group("How good is each", (1820, TOP - HEAD, 460, height), AMBER),
         Group("The best one", (2340, TOP - HEAD, 400, height), RED),

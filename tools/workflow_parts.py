@@ -44,7 +44,7 @@ def video_nodes(left: int, **inputs: Link) -> dict[str, Node]:
     model = ("model", "model")
     texts = {"positive": ("positive", "conditioning"), "negative": ("negative", "conditioning")}
     return {
-        "sampler": Node("FantasyIDSampler", (left, TOP), (420, 720), {"model": model, **inputs, **texts}),
+        "sampler": Node("FantasyIDSampler", (left, TOP), (420, 780), {"model": model, **inputs, **texts}),
         **file_nodes(left, ("sampler", "latent")),
     }
 
@@ -55,7 +55,7 @@ def file_nodes(left: int, latent: Link) -> dict[str, Node]:
     made = {"images": ("frames", "images"), "fps": ("frames", "fps")}
     saved = {"video": ("video", "VIDEO"), "filename_prefix": "fantasyid/video"}
     return {
-        "frames": Node("FantasyIDDecode", (left, 790), (420, 110), decoded),
+        "frames": Node("FantasyIDDecode", (left, 850), (420, 110), decoded),
         "video": Node("CreateVideo", (left + 480, TOP), (360, 110), made),
         "save": Node("SaveVideo", (left + 480, 170), (360, 480), saved),
     }

@@ -50,7 +50,7 @@ def two_people_groups() -> list[Group]:
         *rows,
         Group("The model and the prompt", (-20, bottom, 1200, HEAD + 260), GREY),
         Group("Who stands where", (2060, TOP - HEAD, 420, 2 * ROW + 3 * HEAD + 230), AMBER),
-        Group("The video", (2520, TOP - HEAD, 900, HEAD + 920), RED),
+        Group("The video", (2520, TOP - HEAD, 900, HEAD + 980), RED),
     ]
 
 
@@ -105,7 +105,7 @@ def identity_mix_groups() -> list[Group]:
         *rows,
         prompt,
         Group("One identity of two", (2060, TOP - HEAD, 560, height), AMBER),
-        Group("The video", (2660, TOP - HEAD, 900, HEAD + 920), RED),
+        Group("The video", (2660, TOP - HEAD, 900, HEAD + 980), RED),
     ]
 
 
