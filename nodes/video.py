@@ -209,7 +209,7 @@ class Sampler(io.ComfyNode):
                     step=0.1,
                     round=0.01,
                     tooltip="How many times more of what the identity changes. 0 is off, as the public checkpoint was "
-                    "released; try 0.5 to 2 where identity_strength is not enough. Each step takes half as long again.",
+                    "released; start low, at 0.5, where identity_strength is not enough. One more model call per step.",
                 ),
             ],
             outputs=[

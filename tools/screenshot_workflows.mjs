@@ -44,8 +44,8 @@ async function load(workflow) {
   await page.evaluate(async (graph) => {
     await window.app.loadGraphData(graph);
   }, workflow);
-  await page.keyboard.press("Escape"); // the template browser, which a first visit opens
   await page.waitForTimeout(2500);
+  await closeDialogs();
   await page.evaluate(() => {
     const graph = window.app.graph;
     const boxes = [...graph._nodes.map((n) => [n.pos[0], n.pos[1] - 30, n.size[0], n.size[1] + 30]),
@@ -90,7 +90,6 @@ let failed = 0;
 for (const file of files) {
   const name = path.basename(file, ".json") + (vue ? "_vue" : "");
   await load(JSON.parse(fs.readFileSync(file, "utf8")));
-  await closeDialogs();
   await page.screenshot({ path: path.join(folder, `${name}_loaded.png`) });
   const [ended, message] = await run();
   await page.waitForTimeout(4000);

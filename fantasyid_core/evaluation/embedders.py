@@ -52,15 +52,21 @@ class FaceRecognitionEmbedder:
 
 @dataclass(frozen=True)
 class Backend:
-    """How to make an embedder, and what a user should know (its licence first of all) before choosing it."""
+    """How to make an embedder, and what a user should know (its licence first of all) before choosing it.
+
+    same_person: the similarity above which the network itself calls two pictures one person; None where it has no say.
+    """
 
     make: Callable[..., Embedder]
     about: str
+    same_person: float | None = None
 
 
 EMBEDDERS: Mapping[str, Backend] = {
     "dlib": Backend(
-        FaceRecognitionEmbedder, "dlib's recognition network, 128-d: ships with the pack, CC0 (8-bit form: MIT)."
+        FaceRecognitionEmbedder,
+        "dlib's recognition network, 128-d: ships with the pack, CC0 (8-bit form: MIT).",
+        1.0 - (0.6 / STRANGERS_DISTANCE) ** 2,
     ),
     "arcface": Backend(
         ArcFaceEmbedder,

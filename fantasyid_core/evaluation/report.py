@@ -55,16 +55,17 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     rows += [(clip.name, f"{clip.faces}/{clip.frames}", *_cells(clip)) for clip in evaluation.clips]
     if len(evaluation.clips) > 1:
         total = [sum(getattr(clip, name) for clip in evaluation.clips) for name in ("faces", "frames")]
-        means = (_written(pattern, evaluation.mean(name)) for _, name, pattern in COLUMNS)
+        means = (written(pattern, evaluation.mean(name)) for _, name, pattern in COLUMNS)
         rows.append(("mean", f"{total[0]}/{total[1]}", *means))
     return rows
 
 
 def _cells(clip: ClipMetrics) -> tuple[str, ...]:
-    return tuple(_written(pattern, getattr(clip, name)) for _, name, pattern in COLUMNS)
+    return tuple(written(pattern, getattr(clip, name)) for _, name, pattern in COLUMNS)
 
 
-def _written(pattern: str, value: float | None) -> str:
+def written(pattern: str, value: float | None) -> str:
+    """``value`` in the form of ``pattern``, a dash where it is not known."""
     return "–" if value is None else pattern.format(value)
 
 

@@ -15,10 +15,10 @@ from ..progress import ProgressCallback, silent
 from .clips import Frame, at_rate
 from .embedders import EMBEDDERS
 from .metrics import ClipMetrics, measure_clip
+from .report import written
 from .watch import Eyes, Person, watch
 
 WIDTH, HEIGHT = 960, 620  #: of the plot, pixels
-SAME_PERSON = 0.46  #: similarity at which dlib's network calls two pictures one person (embedders.py)
 _LEFT, _RIGHT = 84, WIDTH - 28
 
 
@@ -39,8 +39,8 @@ class Score:
         m = self.metrics
         lines = [
             f"likeness (RS) {m.rs:.3f}, worst frame {m.rs_lowest:.3f}",
-            f"steadiness (IFS) {_written(m.ifs, '.3f')}",
-            f"face motion (FM) {_written(m.fm, '.2f')}, flicker {_written(m.flicker, '.4f')}",
+            f"steadiness (IFS) {written('{:.3f}', m.ifs)}",
+            f"face motion (FM) {written('{:.2f}', m.fm)}, flicker {written('{:.4f}', m.flicker)}",
             f"head turns from {m.yaw_low:.0f}° to {m.yaw_high:.0f}°",
             f"a face in {m.faces} of {m.frames} frames",
             f"measured with: {EMBEDDERS[self.embedder].about}",
@@ -66,6 +66,8 @@ def score_video(
     if len(pictures) == 0:
         raise InputError("This video has no frames; connect the images of Decode Video.")
 
+    if not np.isfinite(pictures).all():
+        raise InputError("The frames of this video hold NaN or infinity; make the video again.")
     frames = list(at_rate(Frame(index / fps, np.ascontiguousarray(p)) for index, p in enumerate(pictures)))
     seen = watch(_reported(frames, progress), eyes)
     yaw = np.array([np.nan if face is None else face.yaw_pitch_roll[0] for face in seen], np.float32)
@@ -87,19 +89,18 @@ def draw_score(score: Score) -> FloatArray:
     facts = (
         ("likeness, RS", f"{m.rs:.3f}"),
         ("worst frame", f"{m.rs_lowest:.3f}"),
-        ("steadiness, IFS", _written(m.ifs, ".3f")),
-        ("face motion, FM", _written(m.fm, ".2f")),
-        ("flicker", _written(m.flicker, ".4f")),
+        ("steadiness, IFS", written("{:.3f}", m.ifs)),
+        ("face motion, FM", written("{:.2f}", m.fm)),
+        ("flicker", written("{:.4f}", m.flicker)),
         ("faces", f"{m.faces} of {m.frames}"),
     )
     for number, (name, value) in enumerate(facts):
         x = 28 + number * (WIDTH - 56) // len(facts)
         draw.text((x, 22), value, INK, font(28))
         draw.text((x, 58), name, FAINT, font(15))
+    same = EMBEDDERS[score.embedder].same_person
     likeness = np.array([np.nan if value is None else value for value in m.per_frame], np.float32)
-    _curve(
-        draw, (100, 330), "likeness to the photograph", score.seconds, likeness, (0.0, 1.0, 0.25), AMBER, SAME_PERSON
-    )
+    _curve(draw, (100, 330), "likeness to the photograph", score.seconds, likeness, (0.0, 1.0, 0.25), AMBER, same)
     most = max(30.0, 15.0 * np.ceil(float(np.nanmax(np.abs(score.yaw))) / 15.0))
     _curve(draw, (362, 560), "turn of the head, degrees", score.seconds, score.yaw, (-most, most, most / 2), BLUE, 0.0)
     about = wrap(EMBEDDERS[score.embedder].about, font(15), WIDTH - 56)[0]
@@ -125,9 +126,9 @@ def _curve(
     values: FloatArray,
     scale: tuple[float, float, float],
     colour: Colour,
-    marked: float,
+    marked: float | None,
 ) -> None:
-    """One graph between two rows of pixels. scale: lowest, highest, step. marked: a value with a brighter line."""
+    """One graph between two rows of pixels. scale: lowest, highest, step. marked: where a brighter line lies."""
     top, bottom = rows
     low, high, step = scale
     draw.rounded_rectangle((16, top, WIDTH - 16, bottom), 14, CARD)
@@ -144,7 +145,8 @@ def _curve(
     for value in np.arange(low, high + step / 2, step):
         draw.line((_LEFT, y(value), _RIGHT, y(value)), TRACK, 1)
         draw.text((_LEFT - 10, y(value)), f"{value:g}", FAINT, font(14), "rm")
-    draw.line((_LEFT, y(marked), _RIGHT, y(marked)), FAINT, 1)
+    if marked is not None:
+        draw.line((_LEFT, y(marked), _RIGHT, y(marked)), FAINT, 1)
     for share, anchor in ((0.0, "la"), (0.5, "ma"), (1.0, "ra")):
         draw.text((x(share * end), below + 8), f"{share * end:.1f} s", FAINT, font(14), anchor)
     for index, (second, value) in enumerate(zip(seconds, values, strict=True)):
@@ -154,7 +156,3 @@ def _curve(
         if index and not np.isnan(values[index - 1]):
             draw.line((x(float(seconds[index - 1])), y(float(values[index - 1])), *at), colour, 3)
         draw.ellipse((at[0] - 4, at[1] - 4, at[0] + 4, at[1] + 4), colour)
-
-
-def _written(value: float | None, pattern: str) -> str:
-    return "none" if value is None else format(value, pattern)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import cos, pi
+from math import cos, inf, pi
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -163,6 +163,8 @@ class _Denoiser:
         self.rotary = rotary_table(model.model_config, at_once, height, width, device)
         self.cache = StepCache(options.levers) if options.levers.cache != "off" else None
         self.differences = {name: _Difference(options.levers.guidance_every) for name in ("text", "identity")}
+        if not 0.0 <= options.identity_guidance < inf:
+            raise InputError(f"Identity guidance must be 0 (off) or above, not {options.identity_guidance:g}.")
         self.guided = options.guidance_scale > 1.0
         if self.guided and conditions.negative is None:
             raise InputError("Guidance above 1 needs a negative prompt (it may be empty); encode one or set it to 1.")

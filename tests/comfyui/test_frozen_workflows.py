@@ -5,10 +5,10 @@ The files in ``frozen/<version>`` are never edited. A release adds a folder with
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+from test_workflows import as_prompt
 
 FROZEN = Path(__file__).resolve().parent / "frozen"
 OLD = sorted(FROZEN.glob("*/*.json"))
@@ -16,10 +16,7 @@ OLD = sorted(FROZEN.glob("*/*.json"))
 
 @pytest.mark.parametrize("path", OLD, ids=[f"{path.parent.name}-{path.stem}" for path in OLD])
 def test_an_old_workflow_still_runs(client, path):
-    from comfy_cli.workflow_to_api import convert_ui_to_api
-
-    prompt = convert_ui_to_api(json.loads(path.read_text(encoding="utf-8")), client.get("/object_info"))
-    run = client.run(prompt, timeout=400)
+    run = client.run(as_prompt(client, path), timeout=400)
     assert run.ended == "execution_success", run.error
 
 

@@ -102,6 +102,12 @@ def test_identity_guidance_is_linear_in_what_the_identity_does(model):
     torch.testing.assert_close(two - none, 2 * (one - none), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+def test_an_impossible_identity_guidance_is_refused(model, wrong):
+    with pytest.raises(InputError, match="Identity guidance"):
+        run(model, replace(OPTIONS, identity_guidance=wrong))
+
+
 def test_strength_zero_is_a_video_without_the_identity(model):
     off = replace(OPTIONS, strength=LayerStrength((StrengthBand((0.0,)),)))
     assert torch.equal(run(model, off), run(model, given=conditions(model, identity=False)))
