@@ -28,16 +28,19 @@ const complaints = [];
 page.on("pageerror", (error) => complaints.push(String(error)));
 
 async function open() {
+  const ready = () => page.waitForFunction(() => window.app?.graph && window.app?.extensionManager, null, { timeout: 120000 });
   await page.goto(address);
-  await page.waitForFunction(() => window.app?.graph && window.app?.extensionManager, null, { timeout: 120000 });
+  await ready();
   await page.waitForTimeout(3000);
-  await page.keyboard.press("Escape");
   await page.evaluate(async (on) => {
     const settings = window.app.extensionManager.setting;
     await settings.set("Comfy.VueNodes.Enabled", on).catch?.(() => {});
     await settings.set("Comfy.TutorialCompleted", true);
     await settings.set("Comfy.Minimap.Visible", false);
   }, vue);
+  await page.reload(); // a first visit opens the template browser, sooner or later; a second one does not
+  await ready();
+  await page.waitForTimeout(3000);
 }
 
 async function load(workflow) {
@@ -45,7 +48,6 @@ async function load(workflow) {
     await window.app.loadGraphData(graph);
   }, workflow);
   await page.waitForTimeout(2500);
-  await closeDialogs();
   await page.evaluate(() => {
     const graph = window.app.graph;
     const boxes = [...graph._nodes.map((n) => [n.pos[0], n.pos[1] - 30, n.size[0], n.size[1] + 30]),
@@ -60,14 +62,6 @@ async function load(workflow) {
     window.app.canvas.setDirty(true, true);
   });
   await page.waitForTimeout(1500);
-}
-
-// The template browser opens by itself on a first visit, sometimes late.
-async function closeDialogs() {
-  for (let tries = 0; tries < 5 && await page.locator(".p-dialog-mask, [role=dialog]").count(); tries++) {
-    await page.keyboard.press("Escape");
-    await page.waitForTimeout(700);
-  }
 }
 
 async function run() {
@@ -93,7 +87,6 @@ for (const file of files) {
   await page.screenshot({ path: path.join(folder, `${name}_loaded.png`) });
   const [ended, message] = await run();
   await page.waitForTimeout(4000);
-  await closeDialogs();
   await page.screenshot({ path: path.join(folder, `${name}_run.png`) });
   fs.writeFileSync(path.join(folder, `${name}_saved.json`),
     JSON.stringify(await page.evaluate(() => window.app.graph.serialize()), null, 1));
