@@ -19,7 +19,7 @@ from fantasyid_core.training.shards import dataset_shards
 from fantasyid_core.training.train_vae import load_vae_folder
 
 if TYPE_CHECKING:
-    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
+    from fantasyid_core.video.vae import VideoAutoencoder
 
 AT_ONCE = 8  #: clips
 
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 @torch.no_grad()
-def psnr(vae: AutoencoderKLCogVideoX, clips: Any) -> float:
+def psnr(vae: VideoAutoencoder, clips: Any) -> float:
     """Of ``clips`` [N, T, S, S, 3] uint8, T = 8k+1 or 1, over all their pixels: dB, larger is better."""
     errors = []
     for start in range(0, len(clips), AT_ONCE):

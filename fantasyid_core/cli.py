@@ -156,8 +156,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     data.set_defaults(run=_train_data)
     vae = stages.add_parser("vae", help="train the mini's video autoencoder on such clips (docs/training.md)")
     vae.add_argument("--data", type=Path, required=True, help="the folder that `train data` made")
-    vae.add_argument("--frames", type=int, default=9, help="frames of each clip, 8k+1 (default: 9)")
-    vae.add_argument("--pictures", type=float, default=0.7, help="share of steps on single frames (default: 0.7)")
+    vae.add_argument("--frames", type=int, default=5, help="frames of each clip, 4k+1 (default: 5)")
+    vae.add_argument("--pictures", type=float, default=0.25, help="share of steps on single frames (default: 0.25)")
     vae.add_argument("--start", type=Path, help="the folder of a finished run, to go on from its VAE")
     vae.add_argument("--decoder-only", action="store_true", help="leave the encoder, and so all latents, as they are")
     _add_run(vae, batch=8, learning_rate=2e-3)
@@ -194,6 +194,7 @@ def _add_run(parser: argparse.ArgumentParser, batch: int, learning_rate: float) 
     parser.add_argument("--optimiser", choices=("adamw", "muon"), default="adamw", help="default: adamw, the paper's")
     parser.add_argument("--ema", type=float, default=0.999, help="decay of the weights' running mean (default: .999)")
     parser.add_argument("--precision", choices=("auto", "no", "bf16", "fp16"), default="auto", help="default: auto")
+    parser.add_argument("--compile", action="store_true", help="compile the blocks (worth it on a graphics card)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and draws (default: 0)")
     parser.add_argument("--save-minutes", type=float, default=10.0, help="between checkpoints (default: 10)")
     parser.add_argument("--sample-minutes", type=float, default=10.0, help="between sample sheets (default: 10)")
@@ -317,10 +318,14 @@ def _train_vae(options: argparse.Namespace) -> int:
 
 
 def _train_latents(options: argparse.Namespace) -> int:
+    import torch
+
     from .training.latents import encode_dataset
     from .training.train_vae import load_vae_folder
 
     vae = load_vae_folder(options.vae).requires_grad_(False).eval()
+    if torch.cuda.is_available():
+        vae.cuda()
     made = encode_dataset(options.data, vae, options.out, options.own, options.elsewhere, progress_bar("shards"))
     _say(f"{options.out}: {len(made)} files.")
     return 0
@@ -359,6 +364,7 @@ def _run_options(options: argparse.Namespace) -> RunOptions:
         optimiser=options.optimiser,
         ema=options.ema,
         precision=options.precision,
+        compile=options.compile,
         seed=options.seed,
         save_minutes=options.save_minutes,
         sample_minutes=options.sample_minutes,

@@ -152,9 +152,9 @@ class ModelConfig:
 RELEASE = ModelConfig()
 PAPER = replace(RELEASE, family="paper", injection=replace(RELEASE.injection, layer_block=True))
 
-#: 17 frames of 64×64 pixels (5×8×8 latents), for a CPU, on the mesh of the licence-free head. F_l is in: the mini is
-#: trained from scratch, by the paper, with no released weights to agree with. Depth is scaled so that a head spans most
-#: of the sinusoid's period instead of a seventh.
+#: 17 frames of 64×64 pixels (5×8×8 latents of 32 channels), for a CPU, on the mesh of the licence-free head. F_l is
+#: in: the mini is trained from scratch, by the paper, with no released weights to agree with. Depth is scaled so that a
+#: head spans most of the sinusoid's period instead of a seventh.
 MINI = ModelConfig(
     family="mini",
     identity_width=256,
@@ -173,6 +173,7 @@ MINI = ModelConfig(
     transformer=TransformerConfig(
         heads=4,
         layers=8,
+        latent_channels=32,
         time_embed_dim=64,
         text_embed_dim=128,
         text_length=32,

@@ -30,10 +30,9 @@ from .views.augment import augment_views
 from .views.views import FaceViews
 
 if TYPE_CHECKING:
-    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
-
     from .model import FantasyIDModel
     from .video.text import TextEncoder
+    from .video.vae import VideoAutoencoder
 
 #: Called with the name of a long stage; gives that stage's progress callback.
 StageProgress = Callable[[str], ProgressCallback]
@@ -154,7 +153,7 @@ def _video_size(model: FantasyIDModel, options: GenerateOptions) -> tuple[int, i
     return size
 
 
-def _require(model: FantasyIDModel) -> tuple[AutoencoderKLCogVideoX, TextEncoder]:
+def _require(model: FantasyIDModel) -> tuple[VideoAutoencoder, TextEncoder]:
     if model.vae is None or model.text is None:
         raise MissingFileError(model.notice)
     return model.vae, model.text

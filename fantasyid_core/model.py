@@ -14,11 +14,10 @@ from .config import ModelConfig
 from .errors import InputError, MissingFileError
 
 if TYPE_CHECKING:
-    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
-
     from .identity.encoder import IdentityEncoder
     from .video.text import TextEncoder
     from .video.transformer import LayerAdaptiveTransformer3DModel
+    from .video.vae import VideoAutoencoder
     from .weights.loading import OpenedCheckpoint
 
 T = TypeVar("T")
@@ -44,7 +43,7 @@ class FantasyIDModel:
     config: ModelConfig
     identity_encoder: IdentityEncoder
     transformer: LayerAdaptiveTransformer3DModel
-    vae: AutoencoderKLCogVideoX | None
+    vae: VideoAutoencoder | None
     text: TextEncoder | None
     model_id: str
     noise_schedule: Mapping[str, Any]

@@ -1,7 +1,7 @@
 """A small picture of half-finished latents, while the sampler runs.
 
 Decoding each step would cost seconds and memory. Latents are close to a linear image of the picture's colours, so a
-straight line from 16 channels to RGB is fitted once per VAE, on a photograph whose latents and colours are both known.
+straight line from the channels to RGB is fitted once per VAE, on a photograph whose latents and colours are both known.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image
 from ..fantasyid_core.images import load_photograph
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKLCogVideoX
+    from ..fantasyid_core.video.vae import VideoAutoencoder
 
 PHOTOGRAPH = Path(__file__).resolve().parent.parent / "fantasyid_core" / "assets" / "astronaut.png"
 SIDE = 256  #: pixels of the photograph that the line is fitted on
@@ -25,7 +25,7 @@ _RIDGE = 1e-3
 _WEIGHTS = "_fantasyid_preview"
 
 
-def latent_preview(vae: AutoencoderKLCogVideoX) -> Callable[[torch.Tensor], Image.Image]:
+def latent_preview(vae: VideoAutoencoder) -> Callable[[torch.Tensor], Image.Image]:
     """A function from latents [1, F, C, H, W] to a picture of the middle frame, 8 times as large.
 
     ``vae`` must be on its device; the fit is kept with it.

@@ -18,13 +18,12 @@ from .memory import on_device, vae_device, video_device
 from .preview import latent_preview
 
 if TYPE_CHECKING:
-    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
-
     from ..fantasyid_core.identity.identity import Identity
     from ..fantasyid_core.model import FantasyIDModel
     from ..fantasyid_core.video.identity_context import IdentityContext
     from ..fantasyid_core.video.people_context import PeopleContext
     from ..fantasyid_core.video.sample import Conditions
+    from ..fantasyid_core.video.vae import VideoAutoencoder
 
 Conditioning = list[tuple[torch.Tensor, dict[str, Any]]]
 
@@ -85,7 +84,7 @@ def one_of(identity: Identity | None, people: People | None) -> Identity | Peopl
     return identity if people is None else people
 
 
-def require_vae(model: FantasyIDModel) -> AutoencoderKLCogVideoX:
+def require_vae(model: FantasyIDModel) -> VideoAutoencoder:
     """The model's VAE, or the sentence that says where to put one."""
     if model.vae is None:
         raise MissingFileError(entry("vae").missing_message())

@@ -96,7 +96,8 @@ class SpiralConvolution(nn.Module):
         x: torch.Tensor,  # [N, V, width]
         spirals: torch.Tensor,  # [V, S]
     ) -> torch.Tensor:  # [N, V, width]
-        return self.layer(x[:, spirals].flatten(2))
+        rows = x.index_select(1, spirals.flatten())  # its gradient is a sum by index, an advanced index's is a sort
+        return self.layer(rows.reshape(len(x), len(spirals), -1))
 
 
 class UpsampleBlock(nn.Module):
@@ -113,7 +114,8 @@ class UpsampleBlock(nn.Module):
         weight: torch.Tensor,  # [V, 3]
         spirals: torch.Tensor,  # [V, S]
     ) -> torch.Tensor:  # [N, V, width]
-        interpolated = (x[:, index] * weight.to(x.dtype).unsqueeze(-1)).sum(2)
+        corners = x.index_select(1, index.flatten()).unflatten(1, index.shape)  # [N, V, 3, width]
+        interpolated = (corners * weight.to(x.dtype).unsqueeze(-1)).sum(2)
         return F.elu(self.conv(interpolated, spirals))
 
 
@@ -174,7 +176,7 @@ class VertexSpiralNet(nn.Module):
 
     def coarse_vertices(self, vertices: torch.Tensor) -> torch.Tensor:  # [N, V, 3] → [N, V_coarse, 3]
         """The picked vertices of the coarsest level; coarse vertices are fine ones, not averages."""
-        return vertices[:, self.get_buffer("coarse")]
+        return vertices.index_select(1, self.get_buffer("coarse"))
 
     def depth_embedding(self, coarse: torch.Tensor) -> torch.Tensor:  # [N, V_coarse, 3] → [N, V_coarse, width]
         """Sinusoids of 2π (z / 2 + 1 / 2), z scaled: even columns sine, odd cosine, one frequency per pair."""

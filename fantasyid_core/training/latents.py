@@ -25,7 +25,7 @@ from .clips import Clip, neutral_vertices, own_crops
 from .shards import dataset_shards, read_shard
 
 if TYPE_CHECKING:
-    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
+    from ..video.vae import VideoAutoencoder
 
 FIRST, COLLECTED, ELSEWHERE = 0, 1, 2
 #: "first": the clip's first frame (no multi-view). "collected": the paper's multi-view collection, the clip's frames
@@ -49,7 +49,7 @@ class EncodedClips:
 
 def encode_dataset(
     data: Path,
-    vae: AutoencoderKLCogVideoX,
+    vae: VideoAutoencoder,
     out: Path,
     own: int = 3,
     elsewhere: int = 3,
@@ -67,7 +67,7 @@ def encode_dataset(
     for done, (source, target) in enumerate(zip(paths, made, strict=True), 1):
         if not target.is_file():
             clips = list(read_shard(source))
-            _write(target, [_encoded(clip, vae, own, elsewhere) for clip in clips], [clip.caption for clip in clips])
+            _write(target, _encoded(clips, vae, own, elsewhere), [clip.caption for clip in clips])
         report(done, len(made), None)
     return made
 
@@ -86,23 +86,28 @@ def load_encoded(folder: Path, shards: int | None = None) -> EncodedClips:
     return EncodedClips(load_arrays(paths, NAMES), tuple(captions))
 
 
-def _encoded(clip: Clip, vae: AutoencoderKLCogVideoX, own: int, elsewhere: int) -> Arrays:
-    crops, kinds = _references(clip, own, elsewhere)
+def _encoded(clips: list[Clip], vae: VideoAutoencoder, own: int, elsewhere: int) -> Arrays:
+    references = [_references(clip, own, elsewhere) for clip in clips]
+    crops, kinds = (np.stack(part) for part in zip(*references, strict=True))  # [N, R, S, S, 3], [N, R]
+    pictures = encode_videos(vae, crops.reshape(-1, 1, *crops.shape[2:]))
     return {
-        "latents": encode_video(vae, clip.frames),
-        "reference_latents": np.concatenate([encode_video(vae, crop[None]) for crop in crops]),
+        "latents": encode_videos(vae, np.stack([clip.frames for clip in clips])),
+        "reference_latents": pictures.reshape(*crops.shape[:2], *pictures.shape[2:]),
         "reference_crops": crops,
         "reference_kinds": kinds,
-        "vertices": neutral_vertices(clip.shape)[0].astype(np.float16),
+        "vertices": neutral_vertices([clip.shape for clip in clips]).astype(np.float16),
     }
 
 
 @torch.no_grad()
-def encode_video(vae: AutoencoderKLCogVideoX, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
-    """[T, S, S, 3] sRGB bytes → [F, C, H, W] latents, the posterior's mean."""
-    video = torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2)[None].to(vae.device, vae.dtype)
-    latents = vae.encode(video / 127.5 - 1).latent_dist.mean * float(vae.config["scaling_factor"])
-    return latents[0].transpose(0, 1).float().cpu().numpy().astype(np.float16)
+def encode_videos(vae: VideoAutoencoder, frames: npt.NDArray[np.uint8], at_once: int = 32) -> npt.NDArray[np.float16]:
+    """[N, T, S, S, 3] sRGB bytes → [N, F, C, H, W] latents, the posteriors' means; ``at_once`` videos at a time."""
+    made = []
+    for part in np.split(frames, range(at_once, len(frames), at_once)):
+        video = torch.from_numpy(np.ascontiguousarray(part)).to(vae.device).permute(0, 4, 1, 2, 3).to(vae.dtype)
+        latents = vae.encode(video / 127.5 - 1).latent_dist.mean * float(vae.config["scaling_factor"])
+        made.append(latents.transpose(1, 2).half().cpu().numpy())
+    return np.concatenate(made)
 
 
 def _references(clip: Clip, own: int, elsewhere: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
@@ -121,9 +126,9 @@ def _references(clip: Clip, own: int, elsewhere: int) -> tuple[npt.NDArray[np.ui
     return np.ascontiguousarray(stacked), kinds
 
 
-def _write(path: Path, clips: list[Arrays], captions: list[str]) -> None:
+def _write(path: Path, arrays: Arrays, captions: list[str]) -> None:
     from safetensors.numpy import save_file
 
-    stacked = {name: np.stack([clip[name] for clip in clips]) for name in NAMES}
+    rows = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # save_file writes memory as it lies
     with beside(path) as part:
-        save_file(stacked, part, {"captions": json.dumps(captions)})
+        save_file(rows, part, {"captions": json.dumps(captions)})

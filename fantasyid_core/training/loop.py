@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,7 +33,8 @@ class RunOptions:
     """How a run is run. steps: optimiser steps in all. batch: samples per process and step. learning_rate: at its
     highest. schedule: a name of diffusers' get_scheduler; the paper has "cosine_with_restarts". optimiser: "adamw" (the
     paper's) or "muon" (matrices by Muon, the rest by AdamW). ema: decay of the weights' running mean. precision: "no",
-    "bf16" or "fp16", or "auto" (bf16 where the device computes in it). save_minutes, sample_minutes: how often.
+    "bf16" or "fp16", or "auto" (bf16 where the device computes in it). compile: the blocks that repeat, for a graphics
+    card. save_minutes, sample_minutes: how often.
     """
 
     out: Path
@@ -47,6 +49,7 @@ class RunOptions:
     ema: float = 0.999
     accumulate: int = 1
     precision: str = "auto"
+    compile: bool = False
     seed: int = 0
     save_minutes: float = 10.0
     sample_minutes: float = 10.0
@@ -111,6 +114,8 @@ class _Trainer:
         # accelerate steps a prepared scheduler once per process
         world = self.accelerator.num_processes
         module = stage.module
+        if options.compile:
+            _compile_repeated(module)
         optimisers = make_optimisers(module, options.optimiser, options.learning_rate, options.weight_decay)
         schedulers = [
             get_scheduler(
@@ -121,7 +126,8 @@ class _Trainer:
             )
             for one in optimisers
         ]
-        self.ema = EMAModel([p for p in module.parameters() if p.requires_grad], decay=options.ema, use_ema_warmup=True)
+        trained = [p for p in module.parameters() if p.requires_grad]
+        self.ema = EMAModel(trained, decay=options.ema, use_ema_warmup=True, foreach=True)
         prepared = self.accelerator.prepare(module, *optimisers, *schedulers)
         self.module, self.optimisers, self.schedulers = (
             prepared[0], prepared[1 : 1 + len(optimisers)], prepared[1 + len(optimisers) :],
@@ -141,9 +147,10 @@ class _Trainer:
         )
         self.module.train()
         try:
-            while self.step < options.steps:
-                self._add(self._step(batches))
-                self._now_and_then()
+            with _prepared(batches, ahead=4 if accelerator.device.type == "cuda" else 0) as ready:
+                while self.step < options.steps:
+                    self._add(self._step(ready))
+                    self._now_and_then()
         except KeyboardInterrupt:
             self.save()
             self.say(f"Stopped at step {self.step}; the same command goes on from here.")
@@ -268,11 +275,60 @@ class _Trainer:
         self.ema.copy_to(trained)
         module.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # other shapes: not worth compiling
                 use(module)
         finally:
             module.train()
             self.ema.restore(trained)
+
+
+@contextmanager
+def _prepared(batches: Iterator[Batch], ahead: int) -> Iterator[Iterator[Batch]]:
+    """The same batches, made by a thread while a graphics card works on those before; at most ``ahead`` of them."""
+    if not ahead:
+        yield batches
+        return
+    from queue import Full, Queue
+    from threading import Event, Thread
+
+    waiting: Queue[Batch | BaseException] = Queue(ahead)
+    done = Event()
+
+    def make() -> None:
+        try:
+            while not done.is_set():
+                put(next(batches))
+        except BaseException as error:  # raised where the batch is wanted
+            put(error)
+
+    def put(one: Batch | BaseException) -> None:
+        while not done.is_set():
+            try:
+                return waiting.put(one, timeout=0.2)
+            except Full:
+                continue
+
+    def taken() -> Iterator[Batch]:
+        while True:
+            one = waiting.get()
+            if isinstance(one, BaseException):
+                raise one
+            yield one
+
+    thread = Thread(target=make, name="batches", daemon=True)
+    thread.start()
+    try:
+        yield taken()
+    finally:
+        done.set()
+        thread.join()
+
+
+def _compile_repeated(module: nn.Module) -> None:
+    """Compile what is built of blocks that repeat (diffusers' name for them), one graph per shape."""
+    for part in module.modules():
+        if getattr(part, "_repeated_blocks", None):
+            part.compile_repeated_blocks(dynamic=False)  # type: ignore[operator]
 
 
 class _interrupts_wait:  # noqa: N801 (used as a statement)

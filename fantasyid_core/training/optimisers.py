@@ -11,7 +11,10 @@ from torch import nn
 from ..errors import InputError
 
 OPTIMISERS = ("adamw", "muon")
+_STARTED = "straight"  #: in the name of weights that start as a good answer (video/patch_vae.py)
+GENTLE = 0.1  #: and so take steps that much smaller
 _NOT_MUON = (
+    _STARTED,
     "embed", "proj_out", "norm", "shared", "quer", "pos_emb", "cls_token", "time_embedding", "conv_in", "conv_out"
 )  # fmt: skip
 
@@ -28,14 +31,16 @@ def make_optimisers(
         raise InputError(f"There is no optimiser '{name}'; choose one of: {', '.join(OPTIMISERS)}.")
     trained = [(key, p) for key, p in module.named_parameters() if p.requires_grad]
     matrices = [p for key, p in trained if name == "muon" and _is_hidden_matrix(key, p)]
-    taken = {id(p) for p in matrices}
+    started = [p for key, p in trained if _STARTED in key]
+    taken = {id(p) for p in matrices + started}
     rest = [p for _, p in trained if id(p) not in taken]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": started, "weight_decay": 0.0, "lr": GENTLE * learning_rate},
     ]
     made: list[torch.optim.Optimizer] = []
-    if rest:
+    if rest or started:
         made.append(torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, betas=(0.9, 0.99)))
     if matrices:
         if not hasattr(torch.optim, "Muon"):

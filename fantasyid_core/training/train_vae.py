@@ -1,4 +1,4 @@
-"""Stage 1a: the mini's video autoencoder (diffusers' AutoencoderKLCogVideoX), from synthetic clips."""
+"""Stage 1a: the mini's video autoencoder (video/patch_vae.py), from synthetic clips."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX, CogVideoXCausalConv3d
 from torch import nn
 
 from ..errors import InputError
 from ..video.mini import MINI_VAE, mini_vae
+from ..video.patch_vae import PatchAutoencoder, principal_patches
 from .arrays import draws, load_arrays, pixels
 from .loop import Batch, Losses
 from .shards import dataset_shards
@@ -23,7 +22,8 @@ EDGE_WEIGHT = 1.0  #: of the differences between neighbouring pixels: without it
 FEATURES_WEIGHT = 2.0  #: how much more eyes, nose tip and mouth count than the rest
 FEATURES_RADIUS = 0.09  #: of the picture's side
 MOST_NOISE = 0.10  #: of the latents' deviation, added before decoding: what a video model makes is never quite clean
-PICTURES = 4
+PICTURES = 2  #: single frames that cost as much as a clip of 5
+LINEAR_CLIPS = 512  #: that the linear start is fitted on
 
 
 class VaeObjective(nn.Module):
@@ -32,7 +32,7 @@ class VaeObjective(nn.Module):
     decoder_only: the encoder stays as it is (latents made with it remain valid).
     """
 
-    def __init__(self, vae: AutoencoderKLCogVideoX, decoder_only: bool = False) -> None:
+    def __init__(self, vae: PatchAutoencoder, decoder_only: bool = False) -> None:
         super().__init__()
         self.vae, self.decoder_only = vae, decoder_only
         vae.requires_grad_(True)
@@ -40,8 +40,9 @@ class VaeObjective(nn.Module):
             vae.encoder.requires_grad_(False)
 
     def forward(self, batch: Batch) -> Losses:
-        """Batch: "pixels" [B, 3, T, H, W] -1..1, "weight" [B, 1, T, H, W] → loss, reconstruction, kl, psnr."""
-        clean, weight = batch["pixels"], batch["weight"]
+        """Batch: "frames" [B, T, H, W, 3] bytes, "keypoints" [B, T, 5, 2] → loss, reconstruction, kl, psnr."""
+        clean = batch["frames"].permute(0, 4, 1, 2, 3).float() / 127.5 - 1  # (B, 3, T, H, W)
+        weight = features_weight(batch["keypoints"], clean.shape[-1])
         with torch.set_grad_enabled(not self.decoder_only and torch.is_grad_enabled()):
             posterior = self.vae.encode(clean).latent_dist
         latents = posterior.mean if self.decoder_only else posterior.sample()
@@ -62,16 +63,15 @@ def _difference(x: torch.Tensor, axis: int) -> torch.Tensor:
 class VaeStage:
     """Clips of ``frames`` frames out of the shards in ``data``, half of them mirrored.
 
-    pictures: the share of steps that see PICTURES times as many single frames instead. They teach what things look
-    like several times faster; the clips then teach what changes.
+    pictures: the share of steps that see PICTURES times as many single frames instead.
     """
 
     def __init__(
         self,
         data: Path,
         batch: int,
-        frames: int = 9,
-        pictures: float = 0.7,
+        frames: int = 5,
+        pictures: float = 0.25,
         seed: int = 0,
         start: Path | None = None,
         decoder_only: bool = False,
@@ -85,12 +85,14 @@ class VaeStage:
             )
         self.batch, self.frames, self.pictures, self.seed = batch, frames, pictures, seed
         vae = load_vae_folder(start) if start else mini_vae(seed)
-        faster_pictures(vae)
+        if not start:
+            channels = int(vae.config["latent_channels"])
+            vae.start_linear_(*principal_patches(pixels(self.arrays["frames"][:LINEAR_CLIPS]), channels))
         self.module: nn.Module = VaeObjective(vae, decoder_only)
 
     def settings(self) -> dict[str, Any]:
         """The architecture."""
-        return {"vae": {name: value for name, value in MINI_VAE.items() if name != "scaling_factor"}}
+        return {"vae": MINI_VAE}
 
     def batches(self, step: int, rank: int, world: int) -> Iterator[Batch]:
         """See :class:`loop.Stage`."""
@@ -106,64 +108,42 @@ class VaeStage:
             )
             if draw.random.random() < 0.5:
                 chosen, points = chosen[:, :, :, ::-1], points * [-1, 1] + [frames.shape[3] - 1, 0]
-            picture = pixels(chosen)
-            yield {"pixels": picture, "weight": features_weight(points, picture.shape[-1])}
+            yield {
+                "frames": torch.from_numpy(np.ascontiguousarray(chosen)),
+                "keypoints": torch.from_numpy(points.astype(np.float32)),
+            }
 
     def sheet(self, module: nn.Module, path: Path) -> None:
         """Clips and below each what is left of it."""
         from .sheets import write_rows
 
-        clean = pixels(self.arrays["frames"][:6])
         vae = cast(VaeObjective, module).vae
+        clean = pixels(self.arrays["frames"][:6]).to(vae.device)
         decoded = vae.decode(vae.encode(clean).latent_dist.mean).sample[:, :, : clean.shape[2]]
-        rows = [
-            x[:, ::4].permute(1, 2, 3, 0).numpy() / 2 + 0.5 for pair in zip(clean, decoded, strict=True) for x in pair
-        ]
-        write_rows(path, rows)
+        pairs = [x[:, ::4] for pair in zip(clean.cpu(), decoded.cpu(), strict=True) for x in pair]
+        write_rows(path, [x.permute(1, 2, 3, 0).numpy() / 2 + 0.5 for x in pairs])
 
     def export(self, module: nn.Module, folder: Path) -> None:
         """The VAE as diffusers saves it, its scaling factor set so that the latents have deviation 1."""
         vae = cast(VaeObjective, module).vae
-        spread = torch.cat(
-            [vae.encode(pixels(self.arrays["frames"][i : i + 8])).latent_dist.mean for i in range(0, 64, 8)]
-        )
+        some = [pixels(self.arrays["frames"][i : i + 8]).to(vae.device) for i in range(0, 64, 8)]
+        spread = torch.cat([vae.encode(part).latent_dist.mean for part in some])
         vae.register_to_config(scaling_factor=round(1.0 / float(spread.detach().std()), 4))
         vae.save_pretrained(folder / "vae")
 
 
-class PictureConvolution(CogVideoXCausalConv3d):
-    """The same convolution; a single frame, which the causal padding repeats, is convolved once with the sum of the
-    kernel over time instead of with every time step of it (difference: rounding)."""
-
-    def forward(self, inputs: torch.Tensor, conv_cache: torch.Tensor | None = None) -> Any:  # (diffusers says Tensor)
-        """[B, C, T, H, W] → [B, C', T, H, W], and what the next chunk of frames must know (of one frame: nothing)."""
-        if inputs.shape[2] > 1 or conv_cache is not None or self.pad_mode == "replicate":
-            return super().forward(inputs, conv_cache)
-        padding = (self.height_pad, self.width_pad)
-        kernel = self.conv.weight.sum(dim=2)
-        return F.conv2d(inputs[:, :, 0], kernel, self.conv.bias, padding=padding)[:, :, None], None
-
-
-def faster_pictures(vae: nn.Module) -> None:
-    """Let ``vae`` train on single frames at the cost of pictures."""
-    for module in vae.modules():
-        if type(module) is CogVideoXCausalConv3d:
-            module.__class__ = PictureConvolution
-
-
-def features_weight(points: Any, side: int) -> torch.Tensor:
+def features_weight(points: torch.Tensor, side: int) -> torch.Tensor:
     """Keypoints [B, T, 5, 2] pixels → [B, 1, T, side, side]: 1, and up to 1 + FEATURES_WEIGHT on the features."""
-    marks = torch.as_tensor(np.asarray(points), dtype=torch.float32)
-    axis = torch.arange(side, dtype=torch.float32)
-    down = torch.exp(-(((axis - marks[..., 1:]) / (FEATURES_RADIUS * side)) ** 2))  # (B, T, 5, side)
-    across = torch.exp(-(((axis - marks[..., :1]) / (FEATURES_RADIUS * side)) ** 2))
+    axis = torch.arange(side, dtype=torch.float32, device=points.device)
+    down = torch.exp(-(((axis - points[..., 1:]) / (FEATURES_RADIUS * side)) ** 2))  # (B, T, 5, side)
+    across = torch.exp(-(((axis - points[..., :1]) / (FEATURES_RADIUS * side)) ** 2))
     bumps = (down[..., :, None] * across[..., None, :]).amax(dim=2)
     return (1 + FEATURES_WEIGHT * bumps)[:, None]
 
 
-def load_vae_folder(folder: Path) -> AutoencoderKLCogVideoX:
+def load_vae_folder(folder: Path) -> PatchAutoencoder:
     """The VAE that :meth:`VaeStage.export` wrote."""
     place = folder / "vae"
     if not (place / "config.json").is_file():
         raise InputError(f"There is no trained VAE in {folder}; train one with `fantasyid train vae`.")
-    return AutoencoderKLCogVideoX.from_pretrained(place, local_files_only=True)
+    return PatchAutoencoder.from_pretrained(place, local_files_only=True)

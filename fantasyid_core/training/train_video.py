@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..model import FantasyIDModel
 
 StageName = Literal["text", "identity"]
+_REFERENCE = (("reference", "latents"), ("crops", "crops"))  #: in a batch, and behind "reference_" in the clips
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class VideoObjective(nn.Module):
         self.text_encoder = model.text.encoder
         alphas = CogVideoXDPMScheduler.from_config(dict(NOISE_SCHEDULE)).alphas_cumprod
         self.register_buffer("alphas", alphas.float(), persistent=False)
+        self._tables: dict[tuple[int, int, int], tuple[torch.Tensor, torch.Tensor]] = {}
         self._choose_what_trains()
 
     def _choose_what_trains(self) -> None:
@@ -89,20 +91,22 @@ class VideoObjective(nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         """Batch as :meth:`VideoStage.batches` makes it → loss."""
-        clean, noise = batch["latents"], batch["noise"]  # (B, F, C, H, W)
-        frames, height, width = clean.shape[1], clean.shape[3], clean.shape[4]
+        noises = self.options.noises
+        clean = batch["latents"].float().repeat_interleave(noises, dim=0)  # (B, F, C, H, W)
+        noise = _drawn(clean, batch["noise_seed"])
         alpha = self.get_buffer("alphas")[batch["timestep"]].view(-1, 1, 1, 1, 1)
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
         velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
         reference = torch.zeros_like(clean)
         if self.options.stage == "identity":
-            reference[:, 0] = batch["reference"] * batch["shows_reference"].view(-1, 1, 1, 1)
+            shown = batch["reference"].float().repeat_interleave(noises, dim=0)
+            reference[:, 0] = shown * batch["shows_reference"].view(-1, 1, 1, 1)
         text = self.text_encoder(batch["text"])[0]  # (B, L, D)
         made = self.transformer(
             hidden_states=torch.cat([noisy, reference], dim=2),
             encoder_hidden_states=text,
             timestep=batch["timestep"],
-            image_rotary_emb=rotary_table(self.config, frames, height, width, clean.device),
+            image_rotary_emb=self._rotary(clean),
             identity=self._identity(batch, clean.shape),
             return_dict=False,
         )[0]
@@ -112,12 +116,34 @@ class VideoObjective(nn.Module):
     def _identity(self, batch: Batch, shape: torch.Size) -> Any:
         if self.options.stage == "text":
             return None
-        tokens = self.identity_encoder(batch["crops"], batch["vertices"], self.options.branches)
+        crops = batch["crops"].permute(0, 3, 1, 2).float() / 255
+        vertices = _erring(batch["vertices"].float(), batch["other_vertices"].float(), batch["shape_error"])
+        tokens = self.identity_encoder(crops, vertices, self.options.branches)
         patch = self.config.transformer.patch_size
         rows = shape[1] * (shape[3] // patch) * (shape[4] // patch)
         region = batch["shows_identity"].view(-1, 1).expand(-1, rows)
         context = self.transformer.prepare_identity(tokens.repeat_interleave(self.options.noises, dim=0))
         return context.with_region(region)
+
+    def _rotary(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The positions of a latent grid; each size is computed once."""
+        frames, _, height, width = latents.shape[1:]
+        if (frames, height, width) not in self._tables:
+            self._tables[frames, height, width] = rotary_table(self.config, frames, height, width, latents.device)
+        return self._tables[frames, height, width]
+
+
+def _drawn(like: torch.Tensor, seed: int) -> torch.Tensor:
+    """Unit noise of ``seed``, made on the device that it is wanted on."""
+    generator = torch.Generator(like.device).manual_seed(seed)
+    return torch.randn(like.shape, generator=generator, device=like.device)
+
+
+def _erring(own: torch.Tensor, other: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
+    """Heads [B, V, 3], each moved towards ``other``'s until it errs by ``error`` [B] metres, as a fit errs."""
+    way = other - own
+    size = way.square().mean(dim=(1, 2), keepdim=True).sqrt() + 1e-9
+    return own + way / size * error.view(-1, 1, 1)
 
 
 class VideoStage:
@@ -154,28 +180,25 @@ class VideoStage:
         arrays, options = self.clips.arrays, self.options
         for _, draw in draws(len(self.clips), self.batch // options.noises, step, self.seed, rank, world):
             random, chosen = draw.random, draw.indices
-            several = np.repeat(chosen, options.noises)
             frames = 1 if random.random() < options.pictures else arrays["latents"].shape[1]
-            latents = arrays["latents"][several, :frames].astype(np.float32)
-            drop = random.random((3, len(several))) < np.array(
+            drop = random.random((3, self.batch)) < np.array(
                 [[options.text_dropout], [options.identity_dropout], [options.reference_dropout]]
             )
-            ids = np.where(drop[0][:, None], self._no_ids, self._ids[several])
-            place = self._reference_places(random, len(chosen))
+            ids = self._ids[np.repeat(chosen, options.noises)]
             made = {
-                "latents": latents,
-                "noise": random.standard_normal(latents.shape).astype(np.float32),
-                "timestep": random.integers(0, 1000, len(several)),
-                "text": ids,
-                "reference": np.repeat(arrays["reference_latents"][chosen, place], options.noises, 0).astype(
-                    np.float32
-                ),
-                "crops": arrays["reference_crops"][chosen, place].transpose(0, 3, 1, 2).astype(np.float32) / 255,
-                "vertices": self._vertices(random, chosen),
-                "shows_identity": (~drop[1]).astype(np.float32),
-                "shows_reference": (~drop[2]).astype(np.float32),
+                "latents": arrays["latents"][chosen, :frames],
+                "timestep": random.integers(0, 1000, self.batch),
+                "text": np.where(drop[0][:, None], self._no_ids, ids),
             }
-            yield {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in made.items()}
+            seed = int(random.integers(0, 2**62))
+            if options.stage == "identity":
+                place = self._reference_places(random, len(chosen))
+                made |= {name: arrays[f"reference_{array}"][chosen, place] for name, array in _REFERENCE}
+                made |= self._heads(random, chosen)
+                made |= {"shows_identity": (~drop[1]).astype(np.float32)}
+                made |= {"shows_reference": (~drop[2]).astype(np.float32)}
+            tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in made.items()}
+            yield tensors | {"noise_seed": seed}
 
     def _reference_places(self, random: np.random.Generator, count: int) -> np.ndarray:
         """Which reference each clip gets [count]."""
@@ -187,15 +210,12 @@ class VideoStage:
         other = random.choice(self._places[ELSEWHERE], count)
         return np.where(random.random(count) < self.options.elsewhere, other, collected)
 
-    def _vertices(self, random: np.random.Generator, chosen: np.ndarray) -> np.ndarray:
-        """Heads at rest [B, V, 3]; half of them moved a little towards another person's, as a fit errs."""
-        vertices = self.clips.arrays["vertices"]
-        own = vertices[chosen].astype(np.float32)
-        other = vertices[random.integers(0, len(vertices), len(chosen))].astype(np.float32) - own
-        size = np.sqrt(np.square(other).mean(axis=(1, 2), keepdims=True)) + 1e-9
-        amount = self.options.shape_noise * np.abs(random.standard_normal((len(chosen), 1, 1)))
-        amount *= random.random((len(chosen), 1, 1)) < 0.5
-        return (own + other / size * amount).astype(np.float32)
+    def _heads(self, random: np.random.Generator, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        """Heads at rest [B, V, 3]; half of them are to be moved a little towards another person's."""
+        vertices, count = self.clips.arrays["vertices"], len(chosen)
+        error = self.options.shape_noise * np.abs(random.standard_normal(count)) * (random.random(count) < 0.5)
+        other = vertices[random.integers(0, len(vertices), count)]
+        return {"vertices": vertices[chosen], "other_vertices": other, "shape_error": error.astype(np.float32)}
 
     def sheet(self, module: nn.Module, path: Path) -> None:
         """Videos for the first people and prompts of the data, beside the reference that was given."""
@@ -209,6 +229,7 @@ class VideoStage:
         from ..video.vae import decode_latents
 
         objective, arrays = cast(VideoObjective, module), self.clips.arrays
+        device = objective.transformer.device
         made = []
         for index in which:
             place = self._places[ELSEWHERE if len(self._places[ELSEWHERE]) else COLLECTED][0]
@@ -218,17 +239,18 @@ class VideoStage:
             if self.options.stage == "identity":
                 latents[0, 0] = torch.from_numpy(arrays["reference_latents"][index, place].astype(np.float32))
                 tokens = objective.identity_encoder(
-                    torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255,
-                    torch.from_numpy(arrays["vertices"][index].astype(np.float32))[None],
+                    torch.from_numpy(crop).to(device).permute(2, 0, 1)[None].float() / 255,
+                    torch.from_numpy(arrays["vertices"][index].astype(np.float32)).to(device)[None],
                     self.options.branches,
                 )
                 context = objective.transformer.prepare_identity(tokens)
-            text = [objective.text_encoder(torch.from_numpy(ids)[None])[0] for ids in (self._ids[index], self._no_ids)]
-            conditions = Conditions(text[0], text[1], latents, context)
+            ids = [torch.from_numpy(ids)[None].to(device) for ids in (self._ids[index], self._no_ids)]
+            positive, negative = (objective.text_encoder(some)[0] for some in ids)
+            conditions = Conditions(positive, negative, latents.to(device), context)
             options = SamplingOptions(steps=steps, guidance_scale=guidance)
             clean = sample(objective.transformer, conditions, options, torch.Generator().manual_seed(index))
             assert self.model.vae is not None
-            video = decode_latents(self.model.vae, clean)
+            video = decode_latents(self.model.vae, clean.float())
             made.append((crop[None].astype(np.float32) / 255, video[::4]))
         return made
 

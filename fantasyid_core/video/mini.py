@@ -6,28 +6,17 @@ Initial weights are a function of the seed alone, so that an untrained mini is t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from ..config import ModelConfig
+from .patch_vae import PatchAutoencoder
 from .text import END, PAD, TextEncoder, WordHashTokenizer
 from .transformer import LayerAdaptiveTransformer3DModel
 
-if TYPE_CHECKING:
-    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
-
-#: AutoencoderKLCogVideoX as the release has it (8×8 pixels × 4 frames per latent, 16 channels), much narrower.
-MINI_VAE: dict[str, Any] = {
-    "block_out_channels": (16, 24, 48, 96),
-    "latent_channels": 16,
-    "layers_per_block": 1,
-    "norm_num_groups": 8,
-    "sample_height": 64,
-    "sample_width": 64,
-    "scaling_factor": 1.0,  # its latents are trained to unit variance
-}
+MINI_VAE: dict[str, Any] = {"latent_channels": 32}  #: see video/patch_vae.py
 WORD_BUCKETS = 4094  #: with padding and end, a vocabulary of 4096
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -38,11 +27,9 @@ def mini_transformer(config: ModelConfig, seed: int = 0) -> LayerAdaptiveTransfo
     return _seeded(lambda: LayerAdaptiveTransformer3DModel(config), seed)
 
 
-def mini_vae(seed: int = 0) -> AutoencoderKLCogVideoX:
+def mini_vae(seed: int = 0) -> PatchAutoencoder:
     """The mini's VAE with initial weights, in eval mode."""
-    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
-
-    return _seeded(lambda: AutoencoderKLCogVideoX(**MINI_VAE), seed)
+    return _seeded(lambda: PatchAutoencoder(**MINI_VAE), seed)
 
 
 def mini_text_encoder(config: ModelConfig, seed: int = 0) -> TextEncoder:

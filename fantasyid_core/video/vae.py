@@ -1,4 +1,4 @@
-"""Into the latent space and back, with CogVideoX's own VAE."""
+"""Into the latent space and back, with CogVideoX's own VAE or the mini's."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from .size import LATENT_FRAMES_AT_ONCE, SPATIAL_COMPRESSION
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
+
+    from .patch_vae import PatchAutoencoder
+
+    VideoAutoencoder = AutoencoderKLCogVideoX | PatchAutoencoder
 
 TILE = 32  #: latent values per side of a decoding tile (256 pixels)
 TILE_OVERLAP = 8  #: of which shared with the neighbour, blended linearly
@@ -64,7 +68,7 @@ def reference_pixels(crop: FloatArray, height: int, width: int, fit: str) -> tor
 
 @torch.no_grad()
 def encode_reference(
-    vae: AutoencoderKLCogVideoX,
+    vae: VideoAutoencoder,
     crop: FloatArray,
     frames: int,
     height: int,
@@ -81,9 +85,7 @@ def encode_reference(
 
 
 @torch.no_grad()
-def encode_pixels(
-    vae: AutoencoderKLCogVideoX, pixels: torch.Tensor, frames: int, generator: torch.Generator
-) -> torch.Tensor:
+def encode_pixels(vae: VideoAutoencoder, pixels: torch.Tensor, frames: int, generator: torch.Generator) -> torch.Tensor:
     """Picture [1, 3, 8·H, 8·W] -1..1 → the same as :func:`encode_reference`, for a video of ``frames`` frames."""
     posterior = vae.encode(pixels[:, :, None].to(vae.device, vae.dtype)).latent_dist
     first = posterior.sample(generator).permute(0, 2, 1, 3, 4) * _scaling(vae)  # (1, 1, C, H, W)
@@ -93,7 +95,7 @@ def encode_pixels(
 
 @torch.no_grad()
 def decode_latents(
-    vae: AutoencoderKLCogVideoX,
+    vae: VideoAutoencoder,
     latents: torch.Tensor,
     tiled: bool = False,
     progress: ProgressCallback = silent,
@@ -128,9 +130,7 @@ def decode_latents(
     return (video / weight).numpy()
 
 
-def _stream(
-    vae: AutoencoderKLCogVideoX, z: torch.Tensor, chunks: list[slice]
-) -> Iterator[tuple[int, int, torch.Tensor]]:
+def _stream(vae: VideoAutoencoder, z: torch.Tensor, chunks: list[slice]) -> Iterator[tuple[int, int, torch.Tensor]]:
     """Decode z [1, C, F, H, W] chunk by chunk: (chunks done, first frame, frames [f, 8·H, 8·W, 3] RGB 0..1)."""
     memory, start = None, 0
     for done, chunk in enumerate(chunks, 1):
@@ -177,6 +177,6 @@ def _ramp(shape: torch.Size) -> torch.Tensor:
     return (sides[0][:, None] * sides[1][None])[None, :, :, None]
 
 
-def _scaling(vae: AutoencoderKLCogVideoX) -> float:
+def _scaling(vae: VideoAutoencoder) -> float:
     factor = float(vae.config["scaling_factor"])
     return 1.0 / factor if vae.config["invert_scale_latents"] else factor

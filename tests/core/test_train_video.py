@@ -18,10 +18,11 @@ from fantasyid_core.training.latents import (
     FIRST,
     EncodedClips,
     encode_dataset,
+    encode_videos,
     load_encoded,
 )
 from fantasyid_core.training.loop import RunOptions, run
-from fantasyid_core.training.shards import make_dataset
+from fantasyid_core.training.shards import dataset_shards, make_dataset, read_shard
 from fantasyid_core.training.train_video import VideoObjective, VideoOptions, VideoStage, starting_model
 from fantasyid_core.video.mini import mini_vae
 from fantasyid_core.weights.mini_file import fill_mini, modules_of, read_mini, save_mini
@@ -42,11 +43,23 @@ def stage(encoded: EncodedClips, **options: object) -> VideoStage:
 def test_encoded_clips_hold_references_of_every_kind(encoded: EncodedClips) -> None:
     arrays = encoded.arrays
     assert len(encoded) == 4
-    assert arrays["latents"].shape == (4, 3, 16, 4, 4)
+    assert arrays["latents"].shape == (4, 3, 32, 4, 4)
     assert arrays["reference_kinds"][0].tolist() == [FIRST, *[COLLECTED] * 3, *[ELSEWHERE] * 2]
-    assert arrays["reference_latents"].shape == (4, 6, 16, 4, 4)
+    assert arrays["reference_latents"].shape == (4, 6, 32, 4, 4)
     assert arrays["reference_crops"].shape == (4, 6, 32, 32, 3)
     assert len(np.unique(arrays["reference_crops"][0, 1:4].reshape(3, -1), axis=0)) == 3
+
+
+def test_the_latents_on_disk_are_what_the_autoencoder_makes(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "clips", ClipOptions(seed=4, size=32, frames=9, references=1, crop=32), 3)
+    encode_dataset(tmp_path / "clips", mini_vae(), tmp_path / "out", own=1, elsewhere=1)
+    arrays = load_encoded(tmp_path / "out").arrays
+    clips = list(read_shard(dataset_shards(tmp_path / "clips")[0]))
+    for index, clip in enumerate(clips):
+        assert np.abs(encode_videos(mini_vae(), clip.frames[None])[0] - arrays["latents"][index]).max() < 0.01
+        crops = arrays["reference_crops"][index][:, None]
+        again = encode_videos(mini_vae(), crops)[:, 0]
+        assert np.abs(again - arrays["reference_latents"][index]).max() < 0.01
 
 
 def test_encoding_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -72,22 +85,35 @@ def test_both_stages_train_and_leave_a_mini(encoded: EncodedClips, tmp_path: Pat
 
 def test_a_run_is_a_function_of_its_seed(encoded: EncodedClips) -> None:
     batches = [next(stage(encoded).batches(5, 0, 1)) for _ in range(2)]
+    seeds = [batch.pop("noise_seed") for batch in batches]  # type: ignore[attr-defined]
+    assert seeds[0] == seeds[1]
     assert all(torch.equal(batches[0][name], batches[1][name]) for name in batches[0])
 
 
 def test_without_multi_view_the_reference_is_the_first_frame(encoded: EncodedClips) -> None:
     batch = next(stage(encoded, multi_view=False, noises=1).batches(0, 0, 1))
-    firsts = torch.from_numpy(encoded.arrays["reference_latents"][:, 0].astype(np.float32))
+    firsts = torch.from_numpy(encoded.arrays["reference_latents"][:, 0])
     assert all(any(torch.equal(one, first) for first in firsts) for one in batch["reference"])
     batch = next(stage(encoded, noises=1).batches(0, 0, 1))
-    assert not any(torch.equal(one, first) for one in batch["reference"] for first in firsts)
+    assert not all(any(torch.equal(one, first) for first in firsts) for one in batch["reference"])
 
 
 def test_every_clip_comes_at_several_noise_levels(encoded: EncodedClips) -> None:
-    batch = next(stage(encoded, noises=2, pictures=0.0).batches(0, 0, 1))
-    assert torch.equal(batch["latents"][0], batch["latents"][1])
-    assert not torch.equal(batch["noise"][0], batch["noise"][1])
-    assert len(batch["crops"]) == 2
+    made = stage(encoded, noises=2, pictures=0.0)
+    batch = next(made.batches(0, 0, 1))
+    assert [len(batch[name]) for name in ("latents", "crops", "timestep")] == [2, 2, 4]
+    seen: list[torch.Tensor] = []
+    objective = made.module
+    assert isinstance(objective, VideoObjective)
+    objective.transformer.register_forward_pre_hook(
+        lambda module, arguments, named: seen.append(named["hidden_states"]), with_kwargs=True
+    )
+    with torch.no_grad():
+        objective(batch | {"timestep": torch.zeros(4, dtype=torch.long)})
+    clips, noisy = batch["latents"].float(), seen[0][:, :, : batch["latents"].shape[2]]
+    assert torch.allclose(noisy[::2], clips, atol=0.2)
+    assert torch.allclose(noisy[1::2], clips, atol=0.2)
+    assert not torch.equal(noisy[0], noisy[1])
 
 
 def test_a_dropped_identity_has_no_effect_on_its_sample(encoded: EncodedClips) -> None:
@@ -96,7 +122,7 @@ def test_a_dropped_identity_has_no_effect_on_its_sample(encoded: EncodedClips) -
         for parameter in made.module.parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
         batch = dict(next(made.batches(0, 0, 1)))
-        changed = batch | {"crops": 1 - batch["crops"]}
+        changed = batch | {"crops": 255 - batch["crops"]}
         for shown, same in ((0.0, True), (1.0, False)):
             flag = {"shows_identity": torch.full((4,), shown)}
             losses = [float(made.module(one | flag)["loss"]) for one in (batch, changed)]
@@ -112,7 +138,8 @@ def test_the_objective_is_the_velocity_of_the_schedule(encoded: EncodedClips) ->
     with torch.no_grad():
         objective.transformer.proj_out.weight.zero_()
         objective.transformer.proj_out.bias.zero_()
-        assert float(objective(batch)["loss"]) == pytest.approx(float(batch["latents"].square().mean()), rel=1e-5)
+        energy = float(batch["latents"].float().square().mean())
+        assert float(objective(batch)["loss"]) == pytest.approx(energy, rel=1e-5)
 
 
 def test_a_mini_file_brings_back_every_network(tmp_path: Path) -> None:
