@@ -15,19 +15,19 @@ editor: .venv-comfyui/.installed
 
 # Train the mini from nothing (docs/training.md); every part goes on where it stopped.
 RUN ?= run
-CLIPS ?= 12800
-VAE_STEPS ?= 20000
-TEXT_STEPS ?= 10000
+CLIPS ?= 8192
+VAE_STEPS ?= 600
+TEXT_STEPS ?= 2000
 IDENTITY_STEPS ?= 30000
 mini: .venv/.installed
 	$(BIN)/fantasyid train data --out $(RUN)/data --clips $(CLIPS) --seed 1
-	$(BIN)/fantasyid train vae --data $(RUN)/data --out $(RUN)/vae --steps $(VAE_STEPS) --batch 4 \
-		--learning-rate 0.004 --optimiser muon --schedule cosine
+	$(BIN)/fantasyid train vae --data $(RUN)/data --out $(RUN)/vae --steps $(VAE_STEPS) --batch 8 \
+		--learning-rate 0.001 --optimiser muon --schedule cosine --warmup 30 --ema 0.995
 	$(BIN)/fantasyid train latents --data $(RUN)/data --vae $(RUN)/vae --out $(RUN)/latents
 	$(BIN)/fantasyid train video --data $(RUN)/latents --vae $(RUN)/vae --stage text --out $(RUN)/text \
-		--steps $(TEXT_STEPS) --optimiser muon
+		--steps $(TEXT_STEPS) --optimiser muon --ema 0.995 --compile
 	$(BIN)/fantasyid train video --data $(RUN)/latents --start $(RUN)/text/mini.safetensors --out $(RUN)/identity \
-		--steps $(IDENTITY_STEPS) --optimiser muon
+		--steps $(IDENTITY_STEPS) --optimiser muon --schedule cosine --ema 0.998 --compile
 
 test: lint test-core test-comfyui
 

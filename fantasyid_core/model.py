@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MINI = "mini (untrained)"
+MINI = "mini"
+MINI_NAMES = (MINI, "mini (untrained)")  #: what it is and was called; saved workflows hold the old name too
+MINI_FILE = Path(__file__).parent / "assets" / "mini.safetensors"
 MINI_NOTICE = (
-    "The built-in mini model is untrained in this version: detection, 3D face, views and identity are real, "
-    "but the video it samples is noise."
+    "The built-in mini model makes small videos (64×64) and learned from drawn heads alone: it shows whose hair, skin "
+    "and face shape it was given, not a likeness to be fooled by. For that, load the public checkpoint."
 )
 PRECISIONS: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -65,15 +67,15 @@ def load_model(
     """
     if precision != "auto" and precision not in PRECISIONS:
         raise InputError(f"There is no precision called '{precision}'; choose auto, {', '.join(PRECISIONS)}.")
-    if str(source) in (MINI, "mini"):
+    if str(source) in MINI_NAMES:
         return _mini(PRECISIONS.get(precision, torch.float32), device)
     return _from_checkpoint(Path(source), PRECISIONS.get(precision, torch.bfloat16), models_dirs, device)
 
 
 def _mini(dtype: torch.dtype, device: torch.device | str) -> FantasyIDModel:
-    from .weights.mini_file import modules_of
+    from .weights.mini_file import fill_mini, modules_of
 
-    model = new_mini(seed=0)
+    model = fill_mini(new_mini(seed=0), MINI_FILE)
     for module in modules_of(model).values():
         module.requires_grad_(False).eval().to(device)
         if dtype != torch.float32:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..fantasyid_core.model import MINI, PRECISIONS, FantasyIDModel, load_model
+from ..fantasyid_core.errors import FantasyIDError
+from ..fantasyid_core.model import MINI, MINI_NAMES, PRECISIONS, FantasyIDModel, load_model
 from . import sockets
 from .compat import schema
 from .folders import model_names, model_path, models_directories
@@ -21,7 +22,7 @@ class LoadModel(io.ComfyNode):
             node_id="FantasyIDLoadModel",
             display_name="Load FantasyID Model",
             description="Load the identity encoder, the video transformer, the VAE and the text encoder. The built-in "
-            "mini model needs no download and runs on a CPU; it is untrained in this version, so its video is noise. "
+            "mini model needs no download and makes small videos on a CPU in seconds; it learned from drawn heads. "
             "Nothing is ever downloaded: put the public checkpoint into models/fantasyid.",
             search_aliases=["checkpoint loader", "fantasyid loader", "cogvideox", "identity model"],
             hidden=[io.Hidden.unique_id],
@@ -50,9 +51,17 @@ class LoadModel(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, name: str) -> bool | str:
+        """Refuse a model that is gone before anything runs; the mini's older name in saved workflows still counts."""
+        try:
+            return name in MINI_NAMES or bool(model_path(name))
+        except FantasyIDError as error:
+            return str(error)
+
+    @classmethod
     def execute(cls, name: str, precision: str) -> io.NodeOutput:
         """Load it; ComfyUI keeps it until the choice changes."""
-        wanted = name if name == MINI else model_path(name)
+        wanted = MINI if name in MINI_NAMES else model_path(name)
         model = load_model(wanted, precision=precision, models_dirs=models_directories())
         show_text(cls, model.notice)
         return io.NodeOutput(model, about(model))

@@ -15,8 +15,8 @@ NOTE = """## {title}
 {text}
 
 **Run** it as it is: the example photograph and the built-in mini model come with the pack, so nothing is downloaded.
-The mini is untrained in this version: faces, 3D shape, views and identity are real, **the video is noise**.
-For a real video put the public checkpoint into `models/fantasyid` and choose it in *Load FantasyID Model*.
+The mini makes small videos (64×64) in seconds and learned from drawn heads alone: good for trying what a node does.
+For a likeness put the public checkpoint into `models/fantasyid` and choose it in *Load FantasyID Model*.
 """
 
 

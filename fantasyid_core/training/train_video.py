@@ -8,16 +8,18 @@ text guidance and identity guidance work.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
+from ..arrays import FloatArray
 from ..errors import InputError
 from ..identity.branches import Branches
 from ..video.schedule import NOISE_SCHEDULE
@@ -171,11 +173,10 @@ class VideoStage:
         self.shown = min(shown, len(clips))
         if batch % options.noises:
             raise InputError(f"The batch of {batch} must hold every clip {options.noises} times; choose a multiple.")
-        tokenizer, length = cast(Any, model.text).tokenizer, model.config.transformer.text_length
         kinds = clips.arrays["reference_kinds"][0]
         self._places = {kind: np.flatnonzero(kinds == kind) for kind in (FIRST, COLLECTED, ELSEWHERE)}
-        self._ids = np.concatenate([_ids(tokenizer, caption, length) for caption in clips.captions])
-        self._no_ids = _ids(tokenizer, "", length)[0]
+        self._ids = np.concatenate([self._words(caption) for caption in clips.captions])
+        self._no_ids = self._words("")[0]
         self.module: nn.Module = VideoObjective(model, options)
 
     def settings(self) -> dict[str, Any]:
@@ -209,6 +210,18 @@ class VideoStage:
             tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in made.items()}
             yield tensors | {"noise_seed": seed}
 
+    def _words(self, caption: str) -> npt.NDArray[np.int64]:
+        """Token numbers [1, L]."""
+        tokens = cast(Any, self.model.text).tokenizer(
+            caption,
+            padding="max_length",
+            max_length=self.model.config.transformer.text_length,
+            truncation=True,
+            add_special_tokens=True,
+            return_tensors="pt",
+        )
+        return np.asarray(tokens.input_ids)
+
     def _reference_places(self, random: np.random.Generator, count: int) -> np.ndarray:
         """Which reference each clip gets [count]."""
         if not self.options.multi_view:
@@ -230,18 +243,27 @@ class VideoStage:
         """Videos for the first people and prompts of the data, beside the reference that was given."""
         from .sheets import write_rows
 
-        write_rows(path, [np.concatenate(pair) for pair in self.sampled(module, range(self.shown))])
+        shown = [(index, self.clips.captions[index]) for index in range(self.shown)]
+        rows = zip(shown, self.sampled(module, shown), strict=True)
+        write_rows(path, [np.concatenate([self.reference(i)[None], video[::4]]) for (i, _), video in rows])
 
-    def sampled(self, module: nn.Module, which: Any, steps: int = 16, guidance: float = 3.0) -> list[Any]:
-        """(reference [1, S, S, 3], every fourth frame [n, S, S, 3]) for the clips ``which``, RGB 0..1."""
+    def reference(self, index: int) -> FloatArray:
+        """The picture [S, S, 3] RGB 0..1 that a video of clip ``index``'s person is made from: one from elsewhere."""
+        return np.asarray(self.clips.arrays["reference_crops"][index, self._shown_place()], np.float32) / 255
+
+    def _shown_place(self) -> int:
+        return int(self._places[ELSEWHERE if len(self._places[ELSEWHERE]) else COLLECTED][0])
+
+    def sampled(
+        self, module: nn.Module, wanted: Sequence[tuple[int, str]], steps: int = 16, guidance: float = 3.0
+    ) -> Iterator[FloatArray]:
+        """Frames [T, S, S, 3] RGB 0..1 for each (clip whose person it shall be, prompt)."""
         from ..video.sample import Conditions, SamplingOptions, sample
         from ..video.vae import decode_latents
 
         objective, arrays = cast(VideoObjective, module), self.clips.arrays
-        device = objective.transformer.device
-        made = []
-        for index in which:
-            place = self._places[ELSEWHERE if len(self._places[ELSEWHERE]) else COLLECTED][0]
+        device, place = objective.transformer.device, self._shown_place()
+        for number, (index, prompt) in enumerate(wanted):
             crop = arrays["reference_crops"][index, place]
             latents = torch.zeros(1, *arrays["latents"].shape[1:])
             context = None
@@ -253,15 +275,13 @@ class VideoStage:
                     self.options.branches,
                 )
                 context = objective.transformer.prepare_identity(tokens)
-            ids = [torch.from_numpy(ids)[None].to(device) for ids in (self._ids[index], self._no_ids)]
+            ids = (torch.from_numpy(self._words(text)).to(device) for text in (prompt, ""))
             positive, negative = (objective.text_encoder(some)[0] for some in ids)
             conditions = Conditions(positive, negative, latents.to(device), context)
             options = SamplingOptions(steps=steps, guidance_scale=guidance)
-            clean = sample(objective.transformer, conditions, options, torch.Generator().manual_seed(index))
+            clean = sample(objective.transformer, conditions, options, torch.Generator().manual_seed(number))
             assert self.model.vae is not None
-            video = decode_latents(self.model.vae, clean.float())
-            made.append((crop[None].astype(np.float32) / 255, video[::4]))
-        return made
+            yield decode_latents(self.model.vae, clean.float())
 
     def export(self, module: nn.Module, folder: Path) -> None:
         """The whole model as one file (weights/mini_file.py)."""
@@ -284,10 +304,3 @@ def starting_model(start: Path | None, vae: Path | None, seed: int) -> FantasyID
     if vae is None:
         raise InputError("Name the VAE that made the latents (--vae), or a finished run to go on from (--start).")
     return replace(model, vae=load_vae_folder(vae).requires_grad_(False).eval())
-
-
-def _ids(tokenizer: Any, caption: str, length: int) -> np.ndarray:
-    tokens = tokenizer(
-        caption, padding="max_length", max_length=length, truncation=True, add_special_tokens=True, return_tensors="pt"
-    )
-    return np.asarray(tokens.input_ids)

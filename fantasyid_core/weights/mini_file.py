@@ -1,6 +1,7 @@
-"""The mini in one file: all five networks, and everything that is needed to build them, in half precision.
+"""The mini in one file: all five networks, and everything that is needed to build them.
 
-Keys are ``transformer.``, ``identity_encoder.``, ``vae.`` and ``text_encoder.`` + the module's own names. The header
+Keys are ``transformer.``, ``identity_encoder.``, ``vae.`` and ``text_encoder.`` + the module's own names. Weights are
+float16; in a packed file the large ones are int8, one float16 scale per row under the same key + ``:scale``. The header
 holds the configuration, the VAE's scaling factor, and a note on how the weights came about.
 """
 
@@ -23,20 +24,26 @@ if TYPE_CHECKING:
     from ..model import FantasyIDModel
 
 PARTS = ("transformer", "identity_encoder", "vae", "text_encoder")
+SCALE = ":scale"  #: behind a packed weight's key
+SMALLEST_PACKED = 4096  #: numbers; smaller weights cost nothing and often matter more
 
 
-def save_mini(model: FantasyIDModel, path: Path, note: Mapping[str, Any] | None = None) -> None:
-    """Write ``model``'s four networks to ``path`` (float16), whole or not at all. note: provenance, as JSON."""
+def save_mini(
+    model: FantasyIDModel, path: Path, note: Mapping[str, Any] | None = None, *, packed: bool = False
+) -> None:
+    """Write ``model``'s four networks to ``path``, whole or not at all. note: provenance, as JSON.
+
+    packed: half the size; each weight is off by 1/254 of its row's largest at most.
+    """
     from safetensors.torch import save_file
 
     if model.vae is None or model.text is None:
         raise CheckpointError("Only a model with its own VAE and text encoder makes a mini file.")
-    tensors = {
-        f"{part}.{name}": tensor.detach().to("cpu", torch.float16).contiguous()
-        for part, module in modules_of(model).items()
-        for name, tensor in module.state_dict().items()
-        if name != "encoder.embed_tokens.weight"  # T5 holds its word table twice
-    }
+    tensors: dict[str, torch.Tensor] = {}
+    for part, module in modules_of(model).items():
+        for name, tensor in module.state_dict().items():
+            if name != "encoder.embed_tokens.weight":  # T5 holds its word table twice
+                tensors |= _stored(f"{part}.{name}", tensor.detach().cpu(), packed)
     header = {
         "config": config_to_text(model.config),
         "scaling_factor": str(model.vae.config["scaling_factor"]),
@@ -44,6 +51,16 @@ def save_mini(model: FantasyIDModel, path: Path, note: Mapping[str, Any] | None 
     }
     with beside(path) as part:
         save_file(tensors, part, header)
+
+
+def _stored(key: str, weight: torch.Tensor, packed: bool) -> dict[str, torch.Tensor]:
+    """What a file holds of ``weight``."""
+    if not packed or weight.ndim < 2 or weight.numel() < SMALLEST_PACKED:
+        return {key: weight.half().contiguous()}
+    rows = weight.float().flatten(1)
+    scale = (rows.abs().amax(dim=1) / 127).clamp_min(2e-7).half()
+    whole = (rows / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return {key: whole.view(weight.shape).contiguous(), key + SCALE: scale}
 
 
 def read_mini(path: Path) -> tuple[ModelConfig, float, dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
@@ -57,11 +74,16 @@ def read_mini(path: Path) -> tuple[ModelConfig, float, dict[str, dict[str, torch
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            for key in file.keys():  # noqa: SIM118 (not a dict)
+            keys = set(file.keys())
+            for key in sorted(key for key in keys if not key.endswith(SCALE)):
                 part, _, name = key.partition(".")
-                states[part][name] = file.get_tensor(key).float()
+                weight = file.get_tensor(key).float()
+                if key + SCALE in keys:
+                    scale = file.get_tensor(key + SCALE).float()
+                    weight = (weight.flatten(1) * scale[:, None]).view_as(weight)
+                states[part][name] = weight
         config, factor = config_from_text(header["config"]), float(header["scaling_factor"])
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
         raise CheckpointError(f"{path.name} is damaged or no mini of FantasyID; install the pack again.") from error
     return config, factor, states, json.loads(header.get("note", "{}"))
 

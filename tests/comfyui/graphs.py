@@ -42,7 +42,7 @@ def text_to_video(**settings):
     }
     sampled = {"model": ["model", 0], "positive": ["positive", 0], "negative": ["negative", 0]}
     return {
-        "model": node("FantasyIDLoadModel", name="mini (untrained)", precision="auto"),
+        "model": node("FantasyIDLoadModel", name="mini", precision="auto"),
         "positive": node("FantasyIDTextEncode", model=["model", 0], text="a person smiles"),
         "negative": node("FantasyIDTextEncode", model=["model", 0], text=""),
         "sampler": node("FantasyIDSampler", **sampled, **(defaults | settings)),

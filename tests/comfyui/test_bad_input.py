@@ -110,7 +110,7 @@ def test_a_mesh_of_no_known_topology_is_shown_but_not_fed_to_the_model(pack_node
     geometry = pack_nodes["FantasyIDLoadMesh"].execute("ball.obj").args[0]
     views = pack_nodes["FantasyIDAugmentViews"].execute(face, "", "", False, 0.0, 0.5, 0.25, 1.0, 0).args[0]
     loader = pack_nodes["FantasyIDLoadModel"].PREPARE_CLASS_CLONE({})
-    model = loader.execute("mini (untrained)", "auto").args[0]
+    model = loader.execute("mini", "auto").args[0]
     fuse = pack_nodes["FantasyIDFuseFeatures"].execute
     assert "2D only" in refused(fuse, model, views, geometry, "reference", "2D + 3D", "recommended")
     identity = fuse(model, views, geometry, "reference", "2D only", "recommended").args[0]
@@ -163,7 +163,7 @@ def rooms_identity(pack_nodes, face):
     from dataclasses import replace
 
     loader = pack_nodes["FantasyIDLoadModel"].PREPARE_CLASS_CLONE({})
-    model = loader.execute("mini (untrained)", "auto").args[0]
+    model = loader.execute("mini", "auto").args[0]
     views = pack_nodes["FantasyIDAugmentViews"].execute(face, "", "", False, 0.0, 0.5, 0.25, 1.0, 0).args[0]
     geometry = pack_nodes["FantasyIDExtractGeometry"].execute(face, "parametric head", "recommended").args[0]
     fuse = pack_nodes["FantasyIDFuseFeatures"].execute

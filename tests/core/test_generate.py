@@ -80,7 +80,7 @@ def test_the_command_writes_a_video_with_the_asked_frames(tmp_path, capsys):
     with av.open(str(out)) as video:
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
     assert len(frames) == 9 and frames[0].shape == (64, 96, 3)
-    assert "untrained" in capsys.readouterr().out
+    assert "learned from drawn heads" in capsys.readouterr().out
 
 
 def test_a_preset_and_a_long_video_reach_the_sampler(mini, tmp_path):

@@ -152,6 +152,20 @@ def test_a_mini_file_brings_back_every_network(tmp_path: Path) -> None:
         assert all(torch.equal(v.half().float(), theirs[k]) for k, v in module.state_dict().items())
 
 
+def test_a_packed_mini_file_is_half_the_size_and_nearly_the_same(tmp_path: Path) -> None:
+    model = new_mini(7)
+    for packed in (False, True):
+        save_mini(model, tmp_path / f"{packed}.safetensors", packed=packed)
+    whole, half = ((tmp_path / f"{packed}.safetensors").stat().st_size for packed in (False, True))
+    assert half < 0.52 * whole
+    back = fill_mini(new_mini(8), tmp_path / "True.safetensors")
+    for part, module in modules_of(model).items():
+        theirs = modules_of(back)[part].state_dict()
+        for key, weight in module.state_dict().items():
+            largest = weight.flatten(1).abs().amax(dim=1).view(-1, *[1] * (weight.ndim - 1)) if weight.ndim > 1 else 1
+            assert bool(((weight - theirs[key]).abs() <= largest / 250 + 1e-3 * weight.abs()).all()), key
+
+
 def test_damaged_files_and_wrong_settings_are_said(encoded: EncodedClips, tmp_path: Path) -> None:
     (tmp_path / "mini.safetensors").write_bytes(b"no")
     with pytest.raises(CheckpointError, match="damaged"):
