@@ -5,7 +5,7 @@ TORCH  ?= torch==2.13.0
 BIN    := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo editor mini test test-core test-comfyui lint clean
+.PHONY: demo editor mini paper-table test test-core test-comfyui lint clean
 
 demo: .venv/.installed
 	$(BIN)/fantasyid demo --out out
@@ -28,6 +28,14 @@ mini: .venv/.installed
 		--steps $(TEXT_STEPS) --optimiser muon --ema 0.995 --compile
 	$(BIN)/fantasyid train video --data $(RUN)/latents --start $(RUN)/text/mini.safetensors --out $(RUN)/identity \
 		--steps $(IDENTITY_STEPS) --optimiser muon --schedule cosine --ema 0.998 --compile
+
+# The paper's ablations in small, from what `make mini` left in RUN (hours on a CPU; goes on where it stopped).
+TABLE_STEPS ?= 600
+paper-table: .venv/.installed
+	$(BIN)/fantasyid train data --out $(RUN)/held-out --clips 192 --seed 2
+	$(BIN)/fantasyid train latents --data $(RUN)/held-out --vae $(RUN)/vae --out $(RUN)/held-out-latents
+	$(BIN)/python -m benchmarks.paper_table --latents $(RUN)/latents --text $(RUN)/text/mini.safetensors \
+		--held-out $(RUN)/held-out --held-out-latents $(RUN)/held-out-latents --out $(RUN)/table --steps $(TABLE_STEPS) --compile
 
 test: lint test-core test-comfyui
 

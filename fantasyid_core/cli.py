@@ -324,8 +324,7 @@ def _train_latents(options: argparse.Namespace) -> int:
     from .training.train_vae import load_vae_folder
 
     vae = load_vae_folder(options.vae).requires_grad_(False).eval()
-    if torch.cuda.is_available():
-        vae.cuda()
+    vae.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[call-arg,arg-type]
     made = encode_dataset(options.data, vae, options.out, options.own, options.elsewhere, progress_bar("shards"))
     _say(f"{options.out}: {len(made)} files.")
     return 0

@@ -37,7 +37,8 @@ class Eyes:
 @dataclass(frozen=True, eq=False)
 class SeenFace:
     """time: seconds. box: [4] xyxy pixels of the picture that was looked at. embedding: [D] (see Embedder).
-    yaw_pitch_roll: degrees, signs as HeadPose. features: [256] for FID, or None when not wanted."""
+    yaw_pitch_roll: degrees, signs as HeadPose. features: [256] for FID, or None when not wanted. mouth: the gap between
+    the lips as a share of the mouth's width, 0 for a closed one."""
 
     time: float
     box: FloatArray
@@ -45,6 +46,7 @@ class SeenFace:
     yaw_pitch_roll: tuple[float, float, float]
     still: StillFace
     features: FloatArray | None = None
+    mouth: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,14 @@ def see_face(frame: Frame, eyes: Eyes, near: FloatArray | None = None) -> SeenFa
         pose.yaw_pitch_roll,
         held_still(picture, landmarks, pose),
         fid_features(picture, landmarks) if eyes.features else None,
+        mouth_open(landmarks),
     )
+
+
+def mouth_open(landmarks: FloatArray) -> float:
+    """The gap between the inner lips of ``landmarks`` [468, 3], as a share of the mouth's width."""
+    upper, lower, left, right = landmarks[[13, 14, 78, 308], :2]
+    return float(np.linalg.norm(upper - lower) / max(float(np.linalg.norm(left - right)), 1e-6))
 
 
 def see_person(name: str, reference: FloatArray, eyes: Eyes, others: Sequence[FloatArray] = ()) -> Person:

@@ -249,7 +249,8 @@ class VideoStage:
 
     def reference(self, index: int) -> FloatArray:
         """The picture [S, S, 3] RGB 0..1 that a video of clip ``index``'s person is made from: one from elsewhere."""
-        return np.asarray(self.clips.arrays["reference_crops"][index, self._shown_place()], np.float32) / 255
+        crop = self.clips.arrays["reference_crops"][index, self._shown_place()]
+        return np.asarray(crop.astype(np.float32) / 255, np.float32)
 
     def _shown_place(self) -> int:
         return int(self._places[ELSEWHERE if len(self._places[ELSEWHERE]) else COLLECTED][0])

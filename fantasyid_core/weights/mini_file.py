@@ -49,8 +49,8 @@ def save_mini(
         "scaling_factor": str(model.vae.config["scaling_factor"]),
         "note": json.dumps(dict(note or {}), ensure_ascii=False),
     }
-    with beside(path) as part:
-        save_file(tensors, part, header)
+    with beside(path) as place:
+        save_file(tensors, place, header)
 
 
 def _stored(key: str, weight: torch.Tensor, packed: bool) -> dict[str, torch.Tensor]:

@@ -1,0 +1,99 @@
+"""The ablations: every variant forks from one text-to-video model, trains, and is measured by the same measures."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.paper_table import PROMPTS, as_markdown, made_videos, obeys, train
+from fantasyid_core.config import MINI
+from fantasyid_core.errors import CheckpointError
+from fantasyid_core.evaluation.motion import StillFace
+from fantasyid_core.evaluation.watch import SeenFace, mouth_open
+from fantasyid_core.model import new_mini
+from fantasyid_core.training.clips import ClipOptions
+from fantasyid_core.training.latents import encode_dataset
+from fantasyid_core.training.shards import make_dataset
+from fantasyid_core.training.variants import INJECTION, VARIANTS, fork
+from fantasyid_core.video.mini import mini_vae
+from fantasyid_core.weights.mini_file import save_mini
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> argparse.Namespace:
+    folder = tmp_path_factory.mktemp("table")
+    make_dataset(folder / "clips", ClipOptions(seed=4, size=32, frames=9, references=2, crop=32), 2)
+    encode_dataset(folder / "clips", mini_vae(), folder / "latents", own=1, elsewhere=2)
+    save_mini(new_mini(5), folder / "text.safetensors")
+    return argparse.Namespace(
+        latents=folder / "latents", held_out_latents=folder / "latents", text=folder / "text.safetensors",
+        steps=1, batch=2, people=1, seeds=1, compile=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_shares_the_text_half_and_starts_its_own(name: str, options: argparse.Namespace) -> None:
+    model = fork(options.text, VARIANTS[name].config, seed=1)
+    theirs = new_mini(5).transformer.state_dict()
+    for key, value in model.transformer.state_dict().items():
+        if any(part in key for part in INJECTION):
+            assert name != "no-layer-block" or ".layer_block." not in key
+        else:
+            assert torch.equal(value, theirs[key].half().float()), key
+    other = fork(options.text, VARIANTS[name].config, seed=2)
+    assert other.model_id != model.model_id
+
+
+def test_a_variant_trains_once_and_makes_every_prompt(options: argparse.Namespace, tmp_path: Path) -> None:
+    variant = VARIANTS["no-multi-view"]
+    train(tmp_path / "run", variant, 0, options)
+    before = (tmp_path / "run" / "mini.safetensors").stat().st_mtime_ns
+    train(tmp_path / "run", variant, 0, options)
+    assert (tmp_path / "run" / "mini.safetensors").stat().st_mtime_ns == before
+    made = list(made_videos(tmp_path / "run", variant, 0, options))
+    assert [(index, action) for index, action, _ in made] == [(0, action) for action in PROMPTS]
+    assert made[0][2].shape == (9, 32, 32, 3)
+    assert not np.array_equal(made[0][2], made[1][2])
+    assert (tmp_path / "run" / "videos.jpg").is_file()
+
+
+def test_a_text_half_of_another_size_is_refused(options: argparse.Namespace) -> None:
+    smaller = replace(MINI, transformer=replace(MINI.transformer, layers=7))
+    with pytest.raises(CheckpointError, match="another size"):
+        fork(options.text, smaller, 0)
+
+
+def seen(yaw: float = 0.0, mouth: float = 0.0) -> SeenFace:
+    nothing = np.zeros((4, 4), np.float32)
+    still = StillFace(nothing.astype(np.uint8), nothing)
+    return SeenFace(0.0, nothing[0], nothing[0], (yaw, 0.0, 0.0), still, None, mouth)
+
+
+def test_a_prompt_is_obeyed_by_what_the_head_does() -> None:
+    left, right = [seen(yaw) for yaw in (0, -5, -12, -20)], [seen(yaw) for yaw in (0, 5, 12, 20)]
+    assert obeys(left, "turn left") and not obeys(left, "turn right")
+    assert obeys(right, "turn right") and not obeys([seen()] * 4, "turn right")
+    assert obeys([seen(mouth=0.05), seen(mouth=0.5), None], "open mouth") and not obeys(left, "open mouth")
+    assert not obeys([None] * 4, "turn left") and not obeys([None] * 4, "open mouth")
+
+
+def test_a_mouth_is_as_open_as_its_lips_are_apart() -> None:
+    landmarks = np.zeros((468, 3), np.float32)
+    landmarks[[78, 308], 0] = -20.0, 20.0
+    landmarks[[13, 14], 1] = -5.0, 5.0
+    assert mouth_open(landmarks) == pytest.approx(0.25)
+
+
+def test_the_table_has_a_row_per_variant_and_says_what_is_missing() -> None:
+    row: dict[str, object] = dict.fromkeys(
+        ("RS", "IFS", "FM", "flicker", "rank-1", "copy-paste", "faces", "turn obeyed", "mouth obeyed"), 0.5
+    )
+    rows = {"real": [row | {"copy-paste": None}], "full": [row, row | {"RS": 0.7}]}
+    text = as_markdown(rows, argparse.Namespace(people=2, steps=1, batch=2, seeds=2))
+    assert "real clips" in text and "–" in text
+    assert "0.600 ± 0.100" in text and "0.57, 0.95, 0.61" in text
