@@ -164,7 +164,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     vae.set_defaults(run=_train_vae)
     latents = stages.add_parser("latents", help="encode clips with a trained VAE, once")
     latents.add_argument("--data", type=Path, required=True, help="the folder that `train data` made")
-    latents.add_argument("--vae", type=Path, required=True, help="the folder of a finished `train vae`")
+    latents.add_argument(
+        "--vae", type=Path, required=True, help="the folder of a finished `train vae`, or a mini.safetensors"
+    )
     latents.add_argument("--out", type=Path, required=True, help="the folder for the shards; the same command resumes")
     latents.add_argument("--own", type=int, default=6, help="views kept of each clip (default: 6, the paper's)")
     latents.add_argument("--elsewhere", type=int, default=3, help="other pictures of the person (default: 3)")

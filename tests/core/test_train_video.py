@@ -23,6 +23,7 @@ from fantasyid_core.training.latents import (
 )
 from fantasyid_core.training.loop import RunOptions, run
 from fantasyid_core.training.shards import dataset_shards, make_dataset, read_shard
+from fantasyid_core.training.train_vae import load_vae_folder
 from fantasyid_core.training.train_video import VideoObjective, VideoOptions, VideoStage, starting_model
 from fantasyid_core.video.mini import mini_vae
 from fantasyid_core.weights.mini_file import fill_mini, modules_of, read_mini, save_mini
@@ -150,6 +151,8 @@ def test_a_mini_file_brings_back_every_network(tmp_path: Path) -> None:
     for part, module in modules_of(model).items():
         theirs = modules_of(back)[part].state_dict()
         assert all(torch.equal(v.half().float(), theirs[k]) for k, v in module.state_dict().items())
+    vae = load_vae_folder(tmp_path / "mini.safetensors")
+    assert torch.equal(vae.decoder.straight.weight, modules_of(back)["vae"].state_dict()["decoder.straight.weight"])
 
 
 def test_a_packed_mini_file_is_half_the_size_and_nearly_the_same(tmp_path: Path) -> None:
