@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..fantasyid_core.video.strength import PRESETS, LayerStrength, parse_strength
 from . import sockets
-from .compat import schema
+from .compat import schema, with_facts
 from .pictures import image_from_picture
 
 if TYPE_CHECKING:
@@ -30,13 +30,18 @@ class LayerStrengthNode(io.ComfyNode):
             "steps. Start from a preset, or set your own from the first to the last layer.",
             search_aliases=["block weights", "layer weights", "identity schedule", "weight type", "curve"],
             inputs=[
-                io.Combo.Input(
-                    "preset",
-                    options=[*PRESETS, CUSTOM],
-                    default="balanced",
-                    tooltip="'balanced': as trained. 'likeness first': a third stronger. 'motion first': weak in the "
-                    "first quarter of the steps, which lays out the movement. 'early layers', 'late layers': one half "
-                    "of the depth only. 'custom': the text below.",
+                with_facts(
+                    io.Combo.Input(
+                        "preset",
+                        options=[*PRESETS, CUSTOM],
+                        default="balanced",
+                        tooltip="'balanced': as trained. 'likeness first': a third stronger. 'motion first': weak in "
+                        "the first quarter of the steps, which lays out the movement. 'early layers', 'late layers': "
+                        "one half of the depth only. 'custom': the text below.",
+                    ),
+                    shapes={
+                        name: str(shape) for name, shape in PRESETS.items()
+                    },  # for the bars (web/layer_strength.js)
                 ),
                 io.String.Input(
                     "custom",

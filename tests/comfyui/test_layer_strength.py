@@ -79,3 +79,11 @@ def test_the_plot_has_as_many_layers_as_the_model(layer_strength, pack_nodes, mi
     assert about == "The identity acts in layers 1–21 of 42, in steps 1–10 of 10, strength 1."
     layers = len(mini_model.transformer.layer_attentions())
     assert f" of {layers}, " in plot.execute(strength, 42, 10, mini_model).args[1]
+
+
+def test_the_definition_tells_the_bars_every_presets_shape(pack_nodes, pack_module):
+    parse_strength = pack_module("fantasyid_core.video.strength").parse_strength
+    required = pack_nodes["FantasyIDLayerStrength"].INPUT_TYPES()["required"]
+    shapes = required["preset"][1]["shapes"]
+    assert set(shapes) == {option for option in required["preset"][1]["options"] if option != "custom"}
+    assert all(str(parse_strength(text)) == text for text in shapes.values())
