@@ -171,6 +171,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     latents.add_argument("--own", type=int, default=6, help="views kept of each clip (default: 6, the paper's)")
     latents.add_argument("--elsewhere", type=int, default=3, help="other pictures of the person (default: 3)")
     latents.set_defaults(run=_train_latents)
+    clips = stages.add_parser("clips", help="encode videos of real people, each with a text file beside it, to latents")
+    clips.add_argument("--videos", type=Path, required=True, help="a folder of clip.mp4 and clip.txt, and so on")
+    clips.add_argument("--vae", type=Path, required=True, help="a finished `train vae`, or a mini.safetensors")
+    clips.add_argument("--out", type=Path, required=True, help="the folder for the shards")
+    clips.add_argument("--frames", type=int, default=17, help="of each clip, 4k+1 (default: 17)")
+    clips.add_argument("--size", type=int, default=64, help="pixels of a clip's side (default: 64)")
+    clips.add_argument("--own", type=int, default=6, help="views kept of each clip (default: 6, the paper's)")
+    clips.set_defaults(run=_train_clips)
     video = stages.add_parser("video", help="train text to video, then the identity branch, on encoded clips")
     video.add_argument("--data", type=Path, required=True, help="the folder that `train latents` made")
     video.add_argument("--stage", choices=("text", "identity"), default="identity", help="default: identity")
@@ -329,6 +337,18 @@ def _train_latents(options: argparse.Namespace) -> int:
     vae.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[call-arg,arg-type]
     made = encode_dataset(options.data, vae, options.out, options.own, options.elsewhere, progress_bar("shards"))
     _say(f"{options.out}: {len(made)} files.")
+    return 0
+
+
+def _train_clips(options: argparse.Namespace) -> int:
+    from .training.footage import encode_footage
+    from .training.train_vae import load_vae_folder
+
+    vae = load_vae_folder(options.vae).requires_grad_(False).eval()
+    made, left_out = encode_footage(
+        options.videos, vae, options.out, options.frames, options.size, options.own, progress_bar("videos")
+    )
+    _say(f"{options.out}: {len(made)} files.", *(f"Left out: {reason}" for reason in left_out))
     return 0
 
 

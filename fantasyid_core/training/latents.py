@@ -8,6 +8,7 @@ means is what the paper's multi-view collection is about: see :data:`KINDS`.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,18 @@ class EncodedClips:
         return len(self.captions)
 
 
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One clip before it is encoded. frames: [T, S, S, 3] sRGB bytes. references: [R, S, S, 3] aligned crops of the
+    same person, of ``kinds`` [R] (numbers into KINDS). vertices: [V, 3] metres, the head at rest."""
+
+    frames: npt.NDArray[np.uint8]
+    references: npt.NDArray[np.uint8]
+    kinds: npt.NDArray[np.uint8]
+    vertices: npt.NDArray[np.float32]
+    caption: str
+
+
 def encode_dataset(
     data: Path,
     vae: VideoAutoencoder,
@@ -67,7 +80,12 @@ def encode_dataset(
     for done, (source, target) in enumerate(zip(paths, made, strict=True), 1):
         if not target.is_file():
             clips = list(read_shard(source))
-            _write(target, _encoded(clips, vae, own, elsewhere), [clip.caption for clip in clips])
+            heads = neutral_vertices([clip.shape for clip in clips])
+            samples = [
+                Sample(clip.frames, *_references(clip, own, elsewhere), head, clip.caption)
+                for clip, head in zip(clips, heads, strict=True)
+            ]
+            write_encoded(target, samples, vae)
         report(done, len(made), None)
     return made
 
@@ -86,17 +104,23 @@ def load_encoded(folder: Path, shards: int | None = None) -> EncodedClips:
     return EncodedClips(load_arrays(paths, NAMES), tuple(captions))
 
 
-def _encoded(clips: list[Clip], vae: VideoAutoencoder, own: int, elsewhere: int) -> Arrays:
-    references = [_references(clip, own, elsewhere) for clip in clips]
-    crops, kinds = (np.stack(part) for part in zip(*references, strict=True))  # [N, R, S, S, 3], [N, R]
+def write_encoded(path: Path, samples: Sequence[Sample], vae: VideoAutoencoder) -> None:
+    """One shard of ``samples``, which all have the same sizes and kinds; whole or not at all."""
+    from safetensors.numpy import save_file
+
+    crops = np.stack([sample.references for sample in samples])  # [N, R, S, S, 3]
     pictures = encode_videos(vae, crops.reshape(-1, 1, *crops.shape[2:]))
-    return {
-        "latents": encode_videos(vae, np.stack([clip.frames for clip in clips])),
+    arrays = {
+        "latents": encode_videos(vae, np.stack([sample.frames for sample in samples])),
         "reference_latents": pictures.reshape(*crops.shape[:2], *pictures.shape[2:]),
         "reference_crops": crops,
-        "reference_kinds": kinds,
-        "vertices": neutral_vertices([clip.shape for clip in clips]).astype(np.float16),
+        "reference_kinds": np.stack([sample.kinds for sample in samples]),
+        "vertices": np.stack([sample.vertices for sample in samples]).astype(np.float16),
     }
+    rows = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # save_file writes memory as it lies
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with beside(path) as part:
+        save_file(rows, part, {"captions": json.dumps([sample.caption for sample in samples])})
 
 
 @torch.no_grad()
@@ -124,11 +148,3 @@ def _references(clip: Clip, own: int, elsewhere: int) -> tuple[npt.NDArray[np.ui
     stacked = np.concatenate([crops[:1], collected, clip.references[frontal]])
     kinds = np.repeat(np.array([FIRST, COLLECTED, ELSEWHERE], np.uint8), [1, own, elsewhere])
     return np.ascontiguousarray(stacked), kinds
-
-
-def _write(path: Path, arrays: Arrays, captions: list[str]) -> None:
-    from safetensors.numpy import save_file
-
-    rows = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # save_file writes memory as it lies
-    with beside(path) as part:
-        save_file(rows, part, {"captions": json.dumps(captions)})
