@@ -8,11 +8,11 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
 from .errors import FantasyIDError
+from .libraries import CLASHES, clash, installed_version
 from .weights.catalog import CATALOG, ModelFile, locate, readable_size
 
 WIDTH = 120  #: columns of the printed report
@@ -36,11 +36,6 @@ LIBRARIES: dict[str, str | None] = {
     "onnxruntime": "the insightface detector and the likeness score",
     "insightface": "the insightface detector and the likeness score",
 }
-#: packages that fill the same import: only one of each group may be installed.
-CLASHES: tuple[tuple[str, ...], ...] = (
-    ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-silicon"),
-    ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"),
-)
 #: what may stand in for a package of LIBRARIES.
 _STAND_INS = {group[0]: group[1:] for group in CLASHES}
 
@@ -179,23 +174,7 @@ def _torchvision_rows() -> list[Row]:
 
 
 def _clash_rows() -> list[Row]:
-    rows = []
-    for group in CLASHES:
-        present = [name for name in group if installed_version(name)]
-        if len(present) > 1:
-            detail = (
-                f"{' and '.join(present)} overwrite each other: uninstall all of them, then install the one you want"
-            )
-            rows.append(Row("Libraries", group[0], "warning", detail))
-    return rows
-
-
-def installed_version(package: str) -> str | None:
-    """The installed version of a distribution, or None."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    return [Row("Libraries", group[0], "warning", clash(group[0])) for group in CLASHES if clash(group[0])]
 
 
 def _file_row(file: ModelFile, models_dirs: Sequence[Path]) -> Row:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import folder_paths
 
-from ..fantasyid_core.errors import InputError
+from ..fantasyid_core.errors import InputError, MissingFileError
+from ..fantasyid_core.weights.catalog import entry
 from ..fantasyid_core.weights.checkpoint import TRANSFORMER_FOLDERS
 
 PACK = Path(__file__).resolve().parent.parent
@@ -54,12 +55,13 @@ def model_names() -> list[str]:
 
 
 def model_path(name: str) -> Path:
-    """Where one of ``model_names`` lies. InputError when it is gone."""
+    """Where one of ``model_names`` lies. MissingFileError when it is gone."""
     for root in _model_roots():
         if (root / name).exists():
             return root / name
-    raise InputError(
-        f"There is no model {name} in models/{SUBFOLDER}; put it there, or choose another one and press R."
+    raise MissingFileError(
+        f"There is no model {name} in models/{SUBFOLDER}; put it there, or choose another one and press R. "
+        f"If it is the public checkpoint: {entry('transformer').missing_message()}"
     )
 
 

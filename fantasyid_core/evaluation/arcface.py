@@ -12,6 +12,7 @@ from ..arrays import FloatArray
 from ..errors import CheckpointError, MissingFileError, MissingLibraryError
 from ..faces.align import warp_square
 from ..faces.face import Face
+from ..libraries import clash
 from .chip import similarity
 
 LICENCE = "for non-commercial research only"
@@ -62,9 +63,10 @@ def _open(path: Path) -> Any:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
     except _IMPORT_FAILURES as error:
+        mend = clash("onnxruntime") or "install it"
         raise MissingLibraryError(
             f"ArcFace needs the package onnxruntime, which does not load here ({type(error).__name__}: {error}); "
-            "install it, or choose the embedder 'dlib', which does not need it."
+            f"{mend}, or choose the embedder 'dlib', which does not need it."
         ) from error
     broken = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     try:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..arrays import FloatArray
 from ..errors import CheckpointError, InputError, MissingFileError, MissingLibraryError
 from ..images import to_uint8
+from ..libraries import clash
 from .face import Detection
 
 LICENCE = "for non-commercial research only"
@@ -78,9 +79,10 @@ def _open_pack(folder: Path) -> Any:
     try:
         from insightface.app import FaceAnalysis
     except _IMPORT_FAILURES as error:
+        mend = clash("onnxruntime") or "install them"
         raise MissingLibraryError(
             "The insightface detector needs the packages insightface and onnxruntime, and they do not load here "
-            f"({type(error).__name__}: {error}); install them, or choose the detector 'yunet', which needs neither."
+            f"({type(error).__name__}: {error}); {mend}, or choose the detector 'yunet', which needs neither."
         ) from error
     try:
         return FaceAnalysis(name=str(folder), root=str(folder.parent), allowed_modules=["detection"])

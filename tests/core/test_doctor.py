@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 import torch
 from fake_checkpoint import small_folder
 
-from fantasyid_core import doctor
+from fantasyid_core import doctor, libraries
+from fantasyid_core.errors import MissingLibraryError
+from fantasyid_core.faces.detectors import make_detector
 from fantasyid_core.weights.catalog import CATALOG
 
 
@@ -54,9 +57,24 @@ def test_a_checkpoint_that_will_not_load_is_broken_and_says_why(tmp_path):
     assert found.status == "broken" and "truncated" in found.detail and found in report.broken
 
 
+def _install(monkeypatch, versions):
+    """Let these distributions, and no others, be installed."""
+    for module in (doctor, libraries):
+        monkeypatch.setattr(module, "installed_version", versions.get)
+
+
+def test_the_detector_names_the_clash_that_keeps_insightface_from_loading(monkeypatch, tmp_path):
+    _install(monkeypatch, {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.0"})
+    monkeypatch.setitem(sys.modules, "insightface", None)  # so that its import fails
+    (tmp_path / "buffalo_l").mkdir()
+    (tmp_path / "buffalo_l" / "det_10g.onnx").write_bytes(b"")
+    with pytest.raises(MissingLibraryError, match=r"onnxruntime and onnxruntime-gpu overwrite each other.*'yunet'"):
+        make_detector("insightface", models=tmp_path, pack="buffalo_l")
+
+
 def test_two_onnxruntimes_clash(monkeypatch, tmp_path):
     versions = {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.0", "torch": torch.__version__}
-    monkeypatch.setattr(doctor, "installed_version", versions.get)
+    _install(monkeypatch, versions)
     report = doctor.doctor_report([tmp_path])
     clash = [r for r in report.rows if r.status == "warning"]
     assert len(clash) == 1 and "onnxruntime and onnxruntime-gpu overwrite each other" in clash[0].detail
@@ -67,7 +85,7 @@ def test_two_onnxruntimes_clash(monkeypatch, tmp_path):
 
 def test_a_stand_in_counts_as_the_library(monkeypatch, tmp_path):
     versions = {"opencv-python-headless": "5.0.0", "onnxruntime-gpu": "1.31.0"}
-    monkeypatch.setattr(doctor, "installed_version", versions.get)
+    _install(monkeypatch, versions)
     report = doctor.doctor_report([tmp_path])
     assert row(report, "opencv-python").detail == "5.0.0 (opencv-python-headless)"
     assert not [r for r in report.rows if r.status == "warning"]
@@ -97,5 +115,5 @@ def test_the_command_prints_the_report_and_fails_only_for_what_is_broken(models,
     assert doctor.run_doctor([models], lines.append) == 0
     text = lines[0]
     assert text.startswith("Machine\n") and "Libraries" in text and "Ready for" in text and "✓ ready" in text
-    monkeypatch.setattr(doctor, "installed_version", {}.get)
+    _install(monkeypatch, {})
     assert doctor.run_doctor([models], lines.append) == 1
