@@ -1,4 +1,4 @@
-"""A small picture of half-finished latents, while the sampler runs.
+"""A small moving picture of half-finished latents, while the sampler runs.
 
 Decoding each step would cost seconds and memory. Latents are close to a linear image of the picture's colours, so a
 straight line from the channels to RGB is fitted once per VAE, on a photograph whose latents and colours are both known.
@@ -25,8 +25,8 @@ _RIDGE = 1e-3
 _WEIGHTS = "_fantasyid_preview"
 
 
-def latent_preview(vae: VideoAutoencoder) -> Callable[[torch.Tensor], Image.Image]:
-    """A function from latents [1, F, C, H, W] to a picture of the middle frame, 8 times as large.
+def latent_preview(vae: VideoAutoencoder) -> Callable[[torch.Tensor], list[Image.Image]]:
+    """A function from latents [1, F, C, H, W] to F pictures of W × H, one for every four frames of the video.
 
     ``vae`` must be on its device; the fit is kept with it.
     """
@@ -35,13 +35,11 @@ def latent_preview(vae: VideoAutoencoder) -> Callable[[torch.Tensor], Image.Imag
         weights = _fit(vae)  # (C + 1, 3)
         setattr(vae, _WEIGHTS, weights)
 
-    def picture(latents: torch.Tensor) -> Image.Image:
-        middle = latents[0, latents.shape[1] // 2].float().cpu()  # (C, H, W)
-        colours = torch.einsum("chw,cd->hwd", middle, weights[:-1]) + weights[-1]
-        small = Image.fromarray((colours.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
-        return small.resize((small.width * 8, small.height * 8), Image.Resampling.BICUBIC)
+    def pictures(latents: torch.Tensor) -> list[Image.Image]:
+        colours = torch.einsum("fchw,cd->fhwd", latents[0].float().cpu(), weights[:-1]) + weights[-1]
+        return [Image.fromarray(frame) for frame in (colours.clamp(0, 1) * 255).round().to(torch.uint8).numpy()]
 
-    return picture
+    return pictures
 
 
 @torch.no_grad()

@@ -91,7 +91,7 @@ def require_vae(model: FantasyIDModel) -> VideoAutoencoder:
     return model.vae
 
 
-def preview_of(model: FantasyIDModel) -> Callable[[torch.Tensor], Image.Image] | None:
+def preview_of(model: FantasyIDModel) -> Callable[[torch.Tensor], list[Image.Image]] | None:
     """What turns half-finished latents into a picture; None for a model without a VAE."""
     if model.vae is None:
         return None

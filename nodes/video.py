@@ -16,7 +16,7 @@ from . import sockets
 from .compat import schema
 from .memory import on_device, text_device, vae_device
 from .pictures import image_from_pictures
-from .progress import node_progress, show_text
+from .progress import moving_progress, node_progress, show_text
 from .sampling import (
     Conditioning,
     asked_size,
@@ -248,27 +248,21 @@ class Sampler(io.ComfyNode):
         who = one_of(identity, people)
         acting = (strength or LayerStrength()).scaled(identity_strength).between(start_percent, end_percent)
         about = "" if who is None else describe_strength(acting, len(model.transformer.layer_attentions()), steps)
-        show_text(cls, about)
         generator = torch.Generator("cpu").manual_seed(seed)  # the same noise on every device
-        picture = preview_of(model)  # before the transformer, which may push the VAE off the device
+        pictures = preview_of(model)  # before the transformer, which may push the VAE off the device
         conditions = conditions_of(model, positive, negative, who, size, generator)
-        latents = sample(
-            model.transformer,
-            conditions,
-            SamplingOptions(
-                steps,
-                guidance_scale,
-                identity_guidance=identity_guidance,
-                strength=acting,
-                noise_schedule=model.noise_schedule,
-                levers=speed.levers,
-                window=speed.window(model.config, size.frames),
-            ),
-            generator,
-            node_progress(steps, picture),
-            check=management.throw_exception_if_processing_interrupted,
-            tally=tally,
-        )  # (1, F, C, H, W)
+        options = SamplingOptions(
+            steps,
+            guidance_scale,
+            identity_guidance=identity_guidance,
+            strength=acting,
+            noise_schedule=model.noise_schedule,
+            levers=speed.levers,
+            window=speed.window(model.config, size.frames),
+        )
+        check = management.throw_exception_if_processing_interrupted
+        with moving_progress(cls, steps, pictures, about) as report:
+            latents = sample(model.transformer, conditions, options, generator, report, check, tally)
         show_text(cls, "\n".join(filter(None, (about, str(tally)))))
         return io.NodeOutput({"samples": latents.movedim(2, 1).float().to(management.intermediate_device())})
 
