@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management as management
@@ -279,6 +280,7 @@ class Decode(io.ComfyNode):
             description="Turn the sampler's latent into frames. Connect Create Video and Save Video behind it to get "
             "an .mp4.",
             search_aliases=["vae decode", "latent to video"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 sockets.Model.Input("model", tooltip="From Load FantasyID Model: its VAE is used."),
                 io.Latent.Input("latent", tooltip="From the Layer-Adaptive Sampler."),
@@ -311,7 +313,8 @@ class Decode(io.ComfyNode):
         device = vae_device()
         in_tiles = tiled == "on" or (tiled == "auto" and management.get_free_memory(device.load) < room)
         on_device(vae, device, room // 4 if in_tiles else room)
-        frames = decode_latents(vae, samples.movedim(1, 2), in_tiles, node_progress(1))
+        note = partial(show_text, cls)
+        frames = decode_latents(vae, samples.movedim(1, 2), in_tiles, node_progress(1), note)
         return io.NodeOutput(image_from_pictures(frames), FRAME_RATE)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import InputError
+from ..out_of_memory import is_out_of_memory, release_unused
 from ..progress import ProgressCallback, silent
 from .compiling import compiled_blocks
 from .identity_context import IdentityContext
@@ -53,15 +54,18 @@ class Tally:
     """What a sampling took, counted as it runs.
 
     blocks: evaluations, one per block, branch and window. exact_blocks: those of the same sampling without levers.
+    note: what had to be done otherwise than asked, in words.
     """
 
     blocks: int = 0
     steps: int = 0
     exact_blocks: int = 0
+    note: str = ""
 
     def __str__(self) -> str:
         less = f", {self.exact_blocks / self.blocks:.2g} times less than exact" if self.blocks else ""
-        return f"{self.steps} steps, {self.blocks} of {self.exact_blocks} block evaluations{less}"
+        counted = f"{self.steps} steps, {self.blocks} of {self.exact_blocks} block evaluations{less}"
+        return f"{counted}; {self.note}" if self.note else counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +126,13 @@ def sample(
                 latents, clean = sampler.step(velocity, i, latents, generator)
                 latents = latents.to(text.dtype)  # as released: only the estimate keeps float32 from step to step
                 progress(i + 1, steps, clean)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(
+            "The memory is too small for this video, even with the prompt and the negative prompt one after the other; "
+            "make fewer frames or smaller ones, or close what else uses it."
+        ) from error
     finally:
         model._reset_stateful_cache()  # a step cache must not carry this video into the next
     return latents
@@ -166,6 +177,7 @@ class _Denoiser:
         if not 0.0 <= options.identity_guidance < inf:
             raise InputError(f"Identity guidance must be 0 (off) or above, not {options.identity_guidance:g}.")
         self.guided = options.guidance_scale > 1.0
+        self.one_by_one = options.levers.negative == "sequential"
         if self.guided and conditions.negative is None:
             raise InputError("Guidance above 1 needs a negative prompt (it may be empty); encode one or set it to 1.")
 
@@ -207,9 +219,18 @@ class _Denoiser:
         self, names: Sequence[str], *, identity: IdentityContext | PeopleContext | None, **where: Any
     ) -> torch.Tensor:
         """The velocities of the branches ``names``, [branches, F, C, H, W] float32: as one batch or one by one."""
-        if len(names) > 1 and self.options.levers.negative == "sequential":
-            return torch.cat([self._in_windows([name], identity, **where) for name in names])
-        return self._in_windows(names, identity, **where)
+        if len(names) == 1:
+            return self._in_windows(names, identity, **where)
+        if not self.one_by_one:
+            try:
+                return self._in_windows(names, identity, **where)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            self.one_by_one = True
+            self.tally.note = "too little memory for both branches at once: they ran one after the other"
+            release_unused()
+        return torch.cat([self._in_windows([name], identity, **where) for name in names])
 
     def _in_windows(
         self, names: Sequence[str], identity: IdentityContext | PeopleContext | None, latents: torch.Tensor, **when: Any

@@ -13,6 +13,7 @@ from PIL import Image
 from ..arrays import FloatArray
 from ..errors import InputError
 from ..images import NEUTRAL_GREY
+from ..out_of_memory import is_out_of_memory, release_unused
 from ..progress import ProgressCallback, silent
 from .size import LATENT_FRAMES_AT_ONCE, SPATIAL_COMPRESSION
 
@@ -99,13 +100,30 @@ def decode_latents(
     latents: torch.Tensor,
     tiled: bool = False,
     progress: ProgressCallback = silent,
+    note: Callable[[str], None] = lambda sentence: None,
 ) -> FloatArray:
     """Latents [1, F, C, H, W] → frames [4·(F-1)+1, 8·H, 8·W, 3] RGB 0..1.
 
     Streamed: two latent frames at a time (three at the start) leave the device as pixels, exactly as if decoded at
     once. tiled: also in overlapping tiles of 256 pixels, for small cards; seams are blended and the result differs
-    slightly. F must be odd (see check_video_size).
+    slightly. F must be odd (see check_video_size). When the memory is too small for whole frames they are decoded in
+    tiles after all, and ``note`` is told; raises InputError when it is too small for tiles.
     """
+    for in_tiles in (False, True)[int(tiled) :]:
+        try:
+            return _decoded(vae, latents, in_tiles, progress)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        release_unused()
+        if not in_tiles:
+            note("Too little memory for whole frames: decoded in tiles.")
+    raise InputError(
+        "The memory is too small even to decode in tiles; close what else uses it, or make fewer or smaller frames."
+    )
+
+
+def _decoded(vae: VideoAutoencoder, latents: torch.Tensor, tiled: bool, progress: ProgressCallback) -> FloatArray:
     if latents.ndim != 5 or len(latents) != 1 or latents.shape[1] % LATENT_FRAMES_AT_ONCE == 0:
         raise InputError(
             f"The decoder takes one video latent [1, odd frames, channels, height, width], not {list(latents.shape)}; "

@@ -1,0 +1,98 @@
+"""Full memory: the sampler and the decoder take a smaller step and say so, and only then give up with a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+
+from fantasyid_core.errors import InputError
+from fantasyid_core.model import FantasyIDModel, new_mini
+from fantasyid_core.out_of_memory import is_out_of_memory
+from fantasyid_core.video.levers import Levers
+from fantasyid_core.video.mini import mini_vae
+from fantasyid_core.video.sample import Conditions, SamplingOptions, Tally, sample
+from fantasyid_core.video.vae import decode_latents
+
+
+@pytest.fixture(scope="module")
+def model() -> FantasyIDModel:
+    made = new_mini(0)
+    for parameter in made.transformer.parameters():  # the output starts at zero
+        parameter.data.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    return made
+
+
+@contextmanager
+def full(module: torch.nn.Module, is_too_large: Callable[..., bool]) -> Iterator[None]:
+    """``module`` meets a full memory whenever its call is too large."""
+
+    def meet(_: object, given: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor]) -> None:
+        if is_too_large(*given, **named):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    handle = module.register_forward_pre_hook(meet, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def sampled(model: FantasyIDModel, levers: Levers, tally: Tally | None = None) -> torch.Tensor:
+    texts = torch.randn(2, 1, 32, 128, generator=torch.Generator().manual_seed(2))
+    conditions = Conditions(texts[0], texts[1], torch.zeros(1, 3, 32, 4, 4))
+    options = SamplingOptions(steps=2, levers=levers)
+    return sample(model.transformer, conditions, options, torch.Generator().manual_seed(0), tally=tally)
+
+
+def test_the_sampler_goes_on_with_one_branch_after_the_other(model: FantasyIDModel) -> None:
+    tally, asked = Tally(), sampled(model, Levers(negative="sequential"))
+    with full(model.transformer, lambda *_, hidden_states, **__: len(hidden_states) > 1):
+        made = sampled(model, Levers(), tally)
+    assert torch.equal(made, asked)
+    assert "one after the other" in str(tally)
+    assert "one after the other" not in str(Tally())
+
+
+def test_a_video_that_is_too_large_in_any_way_is_one_sentence(model: FantasyIDModel) -> None:
+    with full(model.transformer, lambda *_, **__: True), pytest.raises(InputError, match="memory is too small"):
+        sampled(model, Levers())
+
+
+def test_the_decoder_goes_on_in_tiles() -> None:
+    vae, told = mini_vae().eval(), list[str]()
+    latents = torch.randn(1, 3, 32, 40, 36, generator=torch.Generator().manual_seed(4))
+    with full(vae.decoder, lambda z, **_: max(z.shape[-2:]) > 32):
+        frames = decode_latents(vae, latents, note=told.append)
+    assert told == ["Too little memory for whole frames: decoded in tiles."]
+    assert np.array_equal(frames, decode_latents(vae, latents, tiled=True))
+    with full(vae.decoder, lambda z, **_: True), pytest.raises(InputError, match="even to decode in tiles"):
+        decode_latents(vae, latents)
+
+
+def test_other_errors_stay_what_they_are(model: FantasyIDModel) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("sizes do not match")
+
+    handle = model.transformer.register_forward_pre_hook(broken)
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        sampled(model, Levers())
+    handle.remove()
+
+
+@pytest.mark.parametrize(
+    ("error", "full_memory"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 18 GB)"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("The size of tensor a must match"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_every_device_says_it_in_its_own_words(error: Exception, full_memory: bool) -> None:
+    assert is_out_of_memory(error) is full_memory
