@@ -6,11 +6,8 @@ import gc
 
 import torch
 
-_WORDS = (
-    "out of memory",
-    "can't allocate memory",
-    "not enough memory",
-)  # MPS and the CPU have no exception of their own
+#: What MPS and the CPU say, which have no exception of their own.
+_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
