@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fantasyid {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_generate(commands.add_parser("generate", help="make one video from one photograph and a prompt"))
+    _add_batch(
+        commands.add_parser("batch", help="make every photograph with every prompt and seed, on one card or several")
+    )
     _add_demo(commands.add_parser("demo", help="run the whole way on the example photograph and show every stage"))
     _add_doctor(
         commands.add_parser("doctor", help="say what is installed, which weights are present, and what is missing")
@@ -93,6 +96,19 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--geometry", choices=tuple(EXTRACTORS), default="parametric head", help="3D face extractor")
     parser.add_argument("--input-path", choices=INPUT_PATHS, default="recommended", help="see docs/input-paths.md")
     parser.set_defaults(run=_generate)
+
+
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reference", type=Path, nargs="+", required=True, help="photographs, each with a face")
+    parser.add_argument("--prompts", type=Path, required=True, help="a text file with one prompt per line")
+    parser.add_argument("--seeds", type=int, default=1, help="how many of each: seeds 0, 1, … (default: 1)")
+    parser.add_argument("--out", type=Path, required=True, help="the folder for the videos; the same command goes on")
+    parser.add_argument("--model", default="mini", help="'mini', or the FantasyID folder or converted file")
+    _add_models(parser)
+    parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: the model's own)")
+    parser.add_argument("--guidance", type=float, default=6.0, help="guidance scale (default: 6)")
+    parser.add_argument("--fps", type=int, default=8, help="frames per second of the files (default: 8)")
+    parser.set_defaults(run=_batch)
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
@@ -252,6 +268,33 @@ def _generate(options: argparse.Namespace) -> int:
     write(options.out, made.frames, options.fps)
     _say(str(options.out), model.notice)
     return 0
+
+
+def _batch(options: argparse.Namespace) -> int:
+    from accelerate import PartialState
+
+    from .batch import part_of, plan, run_batch
+    from .video.files import write_mp4
+
+    try:
+        prompts = options.prompts.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"The prompts cannot be read from {options.prompts}; give a text file, one per line."
+        ) from error
+    jobs = plan(options.reference, prompts, range(options.seeds), options.out)
+    state = PartialState()
+    model = load_model(options.model, models_dirs=options.models, device=state.device)
+    choices = GenerateOptions("", steps=options.steps, guidance_scale=options.guidance)
+    failures = run_batch(
+        part_of(jobs, state.process_index, state.num_processes),
+        model,
+        choices,
+        lambda path, frames: write_mp4(path, frames, options.fps),
+        _say,
+    )
+    _say(*(f"Not made: {failure}" for failure in failures))
+    return 1 if failures else 0
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -73,8 +73,8 @@ class GenerateOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class Generation:
-    """Everything that a generation made, stage by stage. face: faces[chosen] with its mask. frames: [F, H, W, 3]."""
+class Identified:
+    """What the first four rooms made of a photograph. face: faces[chosen] with its mask."""
 
     faces: tuple[Face, ...]
     chosen: int
@@ -82,6 +82,12 @@ class Generation:
     geometry: FaceGeometry
     views: FaceViews
     identity: Identity
+
+
+@dataclass(frozen=True, eq=False)
+class Generation(Identified):
+    """Everything that a generation made, stage by stage. frames: [F, H, W, 3] RGB 0..1."""
+
     frames: FloatArray
 
 
@@ -92,7 +98,15 @@ def generate(
 
     Raises NoFaceError, and InputError for a size or setting that the model cannot make, before any long step.
     """
-    size = _video_size(model, options)
+    size = video_size(model, options)
+    found = identify(photograph, model, options, progress)
+    return Generation(**vars(found), frames=make_video(model, found.identity, options, size, progress))
+
+
+def identify(
+    photograph: FloatArray, model: FantasyIDModel, options: GenerateOptions, progress: StageProgress = quiet
+) -> Identified:
+    """The first four rooms: a photograph [H, W, 3] RGB 0..1 → an identity that serves any number of videos."""
     faces = detect_faces(photograph, make_detector(options.detector), as_released=options.input_path == "as released")
     chosen = chosen_index(faces, options.choose)
     face = with_mask(faces[chosen])
@@ -106,8 +120,7 @@ def generate(
         input_path=options.input_path,
         progress=progress("identity"),
     )
-    frames = make_video(model, identity, options, size, progress)
-    return Generation(faces, chosen, face, geometry, views, identity, frames)
+    return Identified(faces, chosen, face, geometry, views, identity)
 
 
 def make_video(
@@ -141,7 +154,7 @@ def default_steps(model: FantasyIDModel) -> int:
     return 20 if model.config.family == "mini" else 50
 
 
-def _video_size(model: FantasyIDModel, options: GenerateOptions) -> tuple[int, int, int]:
+def video_size(model: FantasyIDModel, options: GenerateOptions) -> tuple[int, int, int]:
     """Frames, height, width in pixels; the model's own where nothing was asked for."""
     dit = model.config.transformer
     size = (
