@@ -5,7 +5,7 @@ TORCH  ?= torch==2.13.0
 BIN    := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo editor mini paper-table test test-core test-comfyui lint clean
+.PHONY: browser demo editor mini paper-table test test-core test-comfyui lint clean
 
 demo: .venv/.installed
 	$(BIN)/fantasyid demo --out out
@@ -44,6 +44,11 @@ test-core: .venv/.installed
 
 test-comfyui: .venv-comfyui/.installed
 	.venv-comfyui/bin/python -m pytest tests/comfyui
+
+# The nodes in a real browser, two frontends, both renderers; needs Node.js and Chromium (minutes; look at out/browser).
+browser: .venv-comfyui/.installed
+	npm install --no-save --silent playwright-core
+	.venv-comfyui/bin/python tools/browser_check.py
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
