@@ -80,7 +80,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     _add_models(parser)
     parser.add_argument("--seed", type=int, default=0, help="same seed, same video (default: 0)")
     parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: the model's own)")
-    parser.add_argument("--guidance", type=float, default=6.0, help="guidance scale (default: 6)")
+    parser.add_argument("--guidance", type=float, default=None, help="guidance scale (default: the model's own)")
     parser.add_argument("--strength", type=float, default=1.0, help="identity strength, 0..2 (default: 1)")
     parser.add_argument(
         "--identity-guidance", type=float, default=0.0, help="guidance of the identity, 0..10 (default: 0, off)"
@@ -106,7 +106,7 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="mini", help="'mini', or the FantasyID folder or converted file")
     _add_models(parser)
     parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: the model's own)")
-    parser.add_argument("--guidance", type=float, default=6.0, help="guidance scale (default: 6)")
+    parser.add_argument("--guidance", type=float, default=None, help="guidance scale (default: the model's own)")
     parser.add_argument("--fps", type=int, default=8, help="frames per second of the files (default: 8)")
     parser.set_defaults(run=_batch)
 

@@ -45,7 +45,7 @@ def quiet(stage: str) -> ProgressCallback:
 
 @dataclass(frozen=True)
 class GenerateOptions:
-    """What a user may choose. None for a size or the number of steps means the model's own.
+    """What a user may choose. None for a size, the number of steps or the guidance means the model's own.
 
     strength: identity strength, 1 = as trained. identity_guidance: 0 = off, as released (video/sample.py).
     detector, extractor, combine: names of the rooms' registries. input_path: see input_path.py. levers: fewer and
@@ -58,7 +58,7 @@ class GenerateOptions:
     negative_prompt: str = ""
     seed: int = 0
     steps: int | None = None
-    guidance_scale: float = 6.0
+    guidance_scale: float | None = None
     strength: float = 1.0
     frames: int | None = None
     height: int | None = None
@@ -138,7 +138,7 @@ def make_video(
     conditions = Conditions(text.encode(options.prompt), text.encode(options.negative_prompt), reference, context)
     sampling = SamplingOptions(
         steps=options.steps or default_steps(model),
-        guidance_scale=options.guidance_scale,
+        guidance_scale=default_guidance(model) if options.guidance_scale is None else options.guidance_scale,
         identity_guidance=options.identity_guidance,
         strength=LayerStrength((StrengthBand((options.strength,)),)),
         noise_schedule=model.noise_schedule,
@@ -152,6 +152,11 @@ def make_video(
 def default_steps(model: FantasyIDModel) -> int:
     """50 as released; the mini shows what it can in fewer."""
     return 20 if model.config.family == "mini" else 50
+
+
+def default_guidance(model: FantasyIDModel) -> float:
+    """6 as released; the mini's colours and features coarsen above 3."""
+    return 3.0 if model.config.family == "mini" else 6.0
 
 
 def video_size(model: FantasyIDModel, options: GenerateOptions) -> tuple[int, int, int]:
