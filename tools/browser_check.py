@@ -30,7 +30,7 @@ def main() -> int:
     for version in (BROUGHT, NEWER_FRONTEND):
         folder = options.out / version.replace(" ", "-")
         with running_server(folder / "base", ("--cpu", *frontend_option(version, options.out))) as server:
-            runs = [("browser_bars.mjs",)]
+            runs: list[tuple[str, ...]] = [("browser_bars.mjs",)]
             if not options.bars_only:
                 runs += [("screenshot_workflows.mjs",), ("screenshot_workflows.mjs", "vue")]
             for script, *more in runs:

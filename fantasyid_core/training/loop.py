@@ -226,6 +226,7 @@ class _Trainer:
             accelerator.wait_for_everyone()
             try:
                 accelerator.save_state(str(part))
+                accelerator.wait_for_everyone()  # every process writes its random state; only then may the folder move
                 if accelerator.is_main_process:
                     facts = self.stage.settings() | {"step": self.step, "seconds": self.seconds}
                     facts |= {"processes": accelerator.num_processes}
