@@ -204,6 +204,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     video.add_argument("--no-multi-view", action="store_true", help="always take the clip's first frame as reference")
     video.add_argument("--identity-only", action="store_true", help="leave the text-to-video half as it is")
     video.add_argument("--pictures", type=float, default=0.3, help="share of steps on single frames (default: 0.3)")
+    video.add_argument(
+        "--noisier", type=float, default=1.0, help="above 1: noisy timesteps are drawn more often (default: 1, evenly)"
+    )
     video.add_argument("--noises", type=int, default=2, help="noise levels per clip and step (default: 2)")
     _add_run(video, batch=32, learning_rate=1e-3)
     video.set_defaults(run=_train_video)
@@ -406,6 +409,7 @@ def _train_video(options: argparse.Namespace) -> int:
         multi_view=not options.no_multi_view,
         noises=options.noises,
         pictures=options.pictures,
+        noisier=options.noisier,
         train_backbone=not options.identity_only,
     )
     model = starting_model(options.start, options.vae, options.seed)

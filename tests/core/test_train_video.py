@@ -117,6 +117,17 @@ def test_every_clip_comes_at_several_noise_levels(encoded: EncodedClips) -> None
     assert not torch.equal(noisy[0], noisy[1])
 
 
+def test_noisy_timesteps_come_more_often_when_asked(encoded: EncodedClips) -> None:
+    def drawn(noisier: float) -> torch.Tensor:
+        batches = stage(encoded, noisier=noisier, noises=1).batches(0, 0, 1)
+        return torch.cat([next(batches)["timestep"] for _ in range(100)])
+
+    even, noisy = drawn(1.0), drawn(2.0)
+    assert even.float().mean() == pytest.approx(500, abs=60)
+    assert noisy.float().mean() == pytest.approx(667, abs=60)
+    assert int(noisy.max()) <= 999
+
+
 def test_a_dropped_identity_has_no_effect_on_its_sample(encoded: EncodedClips) -> None:
     made = stage(encoded, noises=1, text_dropout=0.0)
     with torch.no_grad():  # F_l and the output start at zero; let the identity reach the result
@@ -181,6 +192,8 @@ def test_damaged_files_and_wrong_settings_are_said(encoded: EncodedClips, tmp_pa
         VideoStage(new_mini(0), encoded, VideoOptions(noises=3), batch=4)
     with pytest.raises(InputError, match="at one noise level"):
         VideoOptions(noises=0)
+    with pytest.raises(InputError, match="above 0"):
+        VideoOptions(noisier=0.0)
 
 
 def test_a_model_without_text_cannot_be_trained() -> None:
