@@ -4,7 +4,8 @@ python -m benchmarks.paper_table --latents LATENTS --text text/mini.safetensors 
     LATENTS --out RUN [--steps 600] [--seeds 3] [--people 32] [--variants full no-vertices …]
 
 LATENTS are folders of `fantasyid train latents`, CLIPS the held-out ones of `fantasyid train data` with another seed.
-Every part that is done is kept in RUN: the same command goes on, and writes RUN/paper-table.md at the end.
+Every part that is done is kept in RUN: the same command goes on, and writes RUN/paper-table.md at the end. Behind the
+variants come rows beyond the paper (EXTENSIONS), made by the whole method's model.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,14 @@ from fantasyid_core.errors import FantasyIDError
 from fantasyid_core.evaluation.clips import METRIC_FPS, array_frames
 from fantasyid_core.evaluation.metrics import measure_clip
 from fantasyid_core.evaluation.watch import Eyes, Person, SeenFace, see_person, watch
+from fantasyid_core.geometry.geometry import rotation_from_angles
 from fantasyid_core.training.arrays import load_arrays
 from fantasyid_core.training.latents import load_encoded
 from fantasyid_core.training.loop import RunOptions, run, say
 from fantasyid_core.training.motion import FACE_ACTIONS, HEAD_ACTIONS
 from fantasyid_core.training.shards import dataset_shards
 from fantasyid_core.training.sheets import write_rows
-from fantasyid_core.training.train_video import VideoStage
+from fantasyid_core.training.train_video import Shown, VideoStage
 from fantasyid_core.training.variants import VARIANTS, Variant, fork
 from fantasyid_core.weights.mini_file import fill_mini
 
@@ -39,8 +42,20 @@ PROMPTS = {
     "turn right": "A person turns the head to the right, in a green garden, daylight",
     "open mouth": "A person opens the mouth, in front of a grey wall, soft light",
 }
+TURNED_REFERENCE = 2  #: the picture from elsewhere that looks least into the camera
+#: row → how the person is shown; "posed" gets its heads' turn in :func:`shown_in`
+EXTENSIONS = {
+    "identity guidance 1": Shown(identity_guidance=1.0),
+    "identity guidance 2": Shown(identity_guidance=2.0),
+    "identity guidance 4": Shown(identity_guidance=4.0),
+    "three pictures, mean": Shown(pictures=(0, 1, 2), combine="mean"),
+    "three pictures, side by side": Shown(pictures=(0, 1, 2), combine="concat"),
+    "turned reference, head at rest": Shown(pictures=(TURNED_REFERENCE,)),
+    "turned reference, head posed": Shown(pictures=(TURNED_REFERENCE,)),
+}
 TURNED = 8.0  #: degrees of yaw by which a head must have turned in the last third of a clip
 OPENED = 0.2  #: of the mouth's width, by which the gap between the lips must have grown
+TITLES = {"real": "real clips of these people"}
 COLUMNS = ("RS", "IFS", "FM", "flicker", "rank-1", "copy-paste", "faces", "turn obeyed", "mouth obeyed")
 
 
@@ -54,6 +69,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--people", type=int, default=32)
     parser.add_argument("--variants", nargs="+", choices=tuple(VARIANTS), default=tuple(VARIANTS))
+    parser.add_argument("--extensions", nargs="*", choices=tuple(EXTENSIONS), default=tuple(EXTENSIONS))
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     rows: dict[str, list[dict[str, Any]]] = {"real": [measured_once(options.out / "real", options, real_videos)]}
@@ -63,6 +79,12 @@ def main() -> None:
             train(folder, VARIANTS[name], seed, options)
             rows.setdefault(name, []).append(
                 measured_once(folder, options, lambda o, f=folder, n=name, s=seed: made_videos(f, VARIANTS[n], s, o))
+            )
+    for seed in range(options.seeds if "full" in options.variants else 0):
+        for name in options.extensions:
+            folder = options.out / f"full-{seed}" / name.replace(",", "").replace(" ", "-")
+            rows.setdefault(name, []).append(
+                measured_once(folder, options, lambda o, f=folder, n=name, s=seed: extended_videos(f, n, s, o))
             )
     text = as_markdown(rows, options)
     (options.out / "paper-table.md").write_text(text, encoding="utf-8")
@@ -99,12 +121,36 @@ Videos = Iterable[tuple[int, str, FloatArray]]  #: whose, which action was asked
 
 def made_videos(folder: Path, variant: Variant, seed: int, options: argparse.Namespace) -> Videos:
     """Every person with every prompt, by the trained variant; a sheet of some of them lies in its folder."""
-    model = fill_mini(fork(options.text, variant.config, seed), folder / "mini.safetensors")
+    return _sampled(folder, folder, variant, Shown(), seed, options)
+
+
+def extended_videos(folder: Path, name: str, seed: int, options: argparse.Namespace) -> Videos:
+    """The same by the whole method's model in the folder above, its people shown in the way ``name`` of EXTENSIONS."""
+    return _sampled(folder.parent, folder, VARIANTS["full"], shown_in(name, options), seed, options)
+
+
+def shown_in(name: str, options: argparse.Namespace) -> Shown:
+    """The way ``name``; for "posed" the heads are turned as they are in their reference pictures."""
+    shown = EXTENSIONS[name]
+    if not name.endswith("posed"):
+        return shown
+    heads = load_encoded(options.held_out_latents).arrays["vertices"]
+    angles = load_arrays(dataset_shards(options.held_out), ("reference_angles",))["reference_angles"]
+    turned = []
+    for head, poses in zip(heads, angles, strict=True):
+        pose = poses[np.argsort(np.abs(poses[:, 0]))[TURNED_REFERENCE]]  # in the order of the encoded pictures
+        turned.append(head.astype(np.float32) @ rotation_from_angles(*pose).T)
+    return replace(shown, vertices=np.stack(turned))
+
+
+def _sampled(run: Path, folder: Path, variant: Variant, shown: Shown, seed: int, options: argparse.Namespace) -> Videos:
+    model = fill_mini(fork(options.text, variant.config, seed), run / "mini.safetensors")
     stage = VideoStage(model, load_encoded(options.held_out_latents), variant.options, variant.options.noises, seed)
     asked = [(index, action) for index in range(options.people) for action in PROMPTS]
     rows = []
     with torch.no_grad():
-        videos = stage.sampled(stage.module.eval(), [(index, PROMPTS[action]) for index, action in asked])
+        prompts = [(index, PROMPTS[action]) for index, action in asked]
+        videos = stage.sampled(stage.module.eval(), prompts, shown=shown)
         for (index, action), video in zip(asked, videos, strict=True):
             if index < 6:
                 rows.append(np.concatenate([stage.reference(index)[None], video[::4]]))
@@ -195,8 +241,9 @@ def as_markdown(rows: dict[str, list[dict[str, Any]]], options: argparse.Namespa
     ]
     for name, measured in rows.items():
         cells = [_cell([row[column] for row in measured if row[column] is not None]) for column in COLUMNS]
-        paper = "" if name == "real" else ", ".join(f"{value:.2f}" for value in VARIANTS[name].paper[1:])
-        title = "real clips of these people" if name == "real" else VARIANTS[name].title
+        variant = VARIANTS.get(name)
+        paper = ", ".join(f"{value:.2f}" for value in variant.paper[1:]) if variant else ""
+        title = variant.title if variant else TITLES.get(name, name)
         lines.append(f"| {title} | {' | '.join(cells)} | {paper} |")
     return "\n".join(lines) + "\n"
 

@@ -67,6 +67,22 @@ class VideoOptions:
             raise InputError(f"The preference for noisy timesteps must be above 0 (1 = none), not {self.noisier:g}.")
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What a sampled video gets of its person, and how strongly. pictures: which of those from elsewhere, the first of
+    them the reference. combine: of their 2D tokens, a name of identity/fusions.py. vertices: [N, V, 3] head-frame
+    metres of every clip's person, None = the heads at rest. identity_guidance: see video/sample.py.
+    """
+
+    pictures: tuple[int, ...] = (0,)
+    combine: str = "reference"
+    vertices: FloatArray | None = None
+    identity_guidance: float = 0.0
+
+
+_USUAL = Shown()  #: one picture, the head at rest, no identity guidance
+
+
 class VideoObjective(nn.Module):
     """The velocity's mean squared error on encoded clips."""
 
@@ -257,37 +273,56 @@ class VideoStage:
         crop = self.clips.arrays["reference_crops"][index, self._shown_place()]
         return np.asarray(crop.astype(np.float32) / 255, np.float32)
 
-    def _shown_place(self) -> int:
-        return int(self._places[ELSEWHERE if len(self._places[ELSEWHERE]) else COLLECTED][0])
+    def _shown_place(self, picture: int = 0) -> int:
+        places = self._places[ELSEWHERE if len(self._places[ELSEWHERE]) else COLLECTED]
+        return int(places[picture])
 
     def sampled(
-        self, module: nn.Module, wanted: Sequence[tuple[int, str]], steps: int = 16, guidance: float = 3.0
+        self,
+        module: nn.Module,
+        wanted: Sequence[tuple[int, str]],
+        steps: int = 16,
+        guidance: float = 3.0,
+        shown: Shown = _USUAL,
     ) -> Iterator[FloatArray]:
         """Frames [T, S, S, 3] RGB 0..1 for each (clip whose person it shall be, prompt)."""
         from ..video.sample import Conditions, SamplingOptions, sample
         from ..video.vae import decode_latents
 
         objective, arrays = cast(VideoObjective, module), self.clips.arrays
-        device, place = objective.transformer.device, self._shown_place()
+        device, place = objective.transformer.device, self._shown_place(shown.pictures[0])
         for number, (index, prompt) in enumerate(wanted):
-            crop = arrays["reference_crops"][index, place]
             latents = torch.zeros(1, *arrays["latents"].shape[1:])
             context = None
             if self.options.stage == "identity":
                 latents[0, 0] = torch.from_numpy(arrays["reference_latents"][index, place].astype(np.float32))
-                tokens = objective.identity_encoder(
-                    torch.from_numpy(crop).to(device).permute(2, 0, 1)[None].float() / 255,
-                    torch.from_numpy(arrays["vertices"][index].astype(np.float32)).to(device)[None],
-                    self.options.branches,
-                )
-                context = objective.transformer.prepare_identity(tokens)
+                context = objective.transformer.prepare_identity(self._tokens(objective, index, shown))
             ids = (torch.from_numpy(self._words(text)).to(device) for text in (prompt, ""))
             positive, negative = (objective.text_encoder(some)[0] for some in ids)
             conditions = Conditions(positive, negative, latents.to(device), context)
-            options = SamplingOptions(steps=steps, guidance_scale=guidance)
+            options = SamplingOptions(steps=steps, guidance_scale=guidance, identity_guidance=shown.identity_guidance)
             clean = sample(objective.transformer, conditions, options, torch.Generator().manual_seed(number))
             assert self.model.vae is not None
             yield decode_latents(self.model.vae, clean.float())
+
+    def _tokens(self, objective: VideoObjective, index: int, shown: Shown) -> torch.Tensor:
+        """The identity tokens [T, C] of clip ``index``'s person."""
+        from ..identity.fusions import fusion
+
+        encoder, branches = objective.identity_encoder, self.options.branches
+        places = [self._shown_place(picture) for picture in shown.pictures]
+        crops = torch.from_numpy(self.clips.arrays["reference_crops"][index, places]).to(encoder.device)
+        pictures = crops.permute(0, 3, 1, 2).float() / 255  # (k, 3, S, S)
+        faces = fusion(shown.combine).fuse(
+            lambda view: encoder.face_tokens(pictures[view : view + 1])[0], np.ones(len(places), np.float32)
+        )
+        if branches == "2D only":
+            return faces
+        heads = self.clips.arrays["vertices"] if shown.vertices is None else shown.vertices
+        head = torch.from_numpy(heads[index].astype(np.float32)).to(encoder.device)
+        read = faces[None, : encoder.config.face_abstractor.tokens] if branches == "2D + 3D" else None
+        depth = encoder.vertex_tokens(head[None], read)[0]
+        return depth if read is None else torch.cat([faces, depth])
 
     def export(self, module: nn.Module, folder: Path) -> None:
         """The whole model as one file (weights/mini_file.py)."""

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.paper_table import PROMPTS, as_markdown, made_videos, obeys, train
+from benchmarks.paper_table import (
+    EXTENSIONS,
+    PROMPTS,
+    as_markdown,
+    extended_videos,
+    made_videos,
+    obeys,
+    shown_in,
+    train,
+)
 from fantasyid_core.config import MINI
 from fantasyid_core.errors import CheckpointError
 from fantasyid_core.evaluation.motion import StillFace
@@ -27,11 +36,12 @@ from fantasyid_core.weights.mini_file import save_mini
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> argparse.Namespace:
     folder = tmp_path_factory.mktemp("table")
-    make_dataset(folder / "clips", ClipOptions(seed=4, size=32, frames=9, references=2, crop=32), 2)
-    encode_dataset(folder / "clips", mini_vae(), folder / "latents", own=1, elsewhere=2)
+    make_dataset(folder / "clips", ClipOptions(seed=4, size=32, frames=9, references=3, crop=32), 2)
+    encode_dataset(folder / "clips", mini_vae(), folder / "latents", own=1, elsewhere=3)
     save_mini(new_mini(5), folder / "text.safetensors")
     return argparse.Namespace(
-        latents=folder / "latents", held_out_latents=folder / "latents", text=folder / "text.safetensors",
+        latents=folder / "latents", held_out=folder / "clips", held_out_latents=folder / "latents",
+        text=folder / "text.safetensors",
         steps=1, batch=2, people=1, seeds=1, compile=False,
     )  # fmt: skip
 
@@ -60,6 +70,27 @@ def test_a_variant_trains_once_and_makes_every_prompt(options: argparse.Namespac
     assert made[0][2].shape == (9, 32, 32, 3)
     assert not np.array_equal(made[0][2], made[1][2])
     assert (tmp_path / "run" / "videos.jpg").is_file()
+
+
+def test_every_way_beyond_the_paper_changes_the_video(options: argparse.Namespace, tmp_path: Path) -> None:
+    model = new_mini(5)
+    with torch.no_grad():  # the identity has no effect on an untrained mini: F_l and what it adds start at zero
+        for parameter in (*model.transformer.parameters(), *model.identity_encoder.parameters()):
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+    save_mini(model, tmp_path / "mini.safetensors")
+    usual = next(iter(made_videos(tmp_path, VARIANTS["full"], 0, options)))[2]
+    made = {name: next(iter(extended_videos(tmp_path / "way", name, 0, options)))[2] for name in EXTENSIONS}
+    frames = [usual, *made.values()]
+    assert all(not np.array_equal(a, b) for i, a in enumerate(frames) for b in frames[:i])
+
+
+def test_a_posed_head_keeps_its_shape(options: argparse.Namespace) -> None:
+    from fantasyid_core.training.latents import load_encoded
+
+    heads = load_encoded(options.held_out_latents).arrays["vertices"].astype(np.float32)
+    posed = shown_in("turned reference, head posed", options).vertices
+    assert posed is not None and np.abs(posed - heads).max() > 1e-3
+    assert np.abs(np.linalg.norm(posed, axis=2) - np.linalg.norm(heads, axis=2)).max() < 1e-5
 
 
 def test_a_text_half_of_another_size_is_refused(options: argparse.Namespace) -> None:
