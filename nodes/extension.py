@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import faces, geometry, identity, mix, model, people, score, speed, strength, video, views
+from . import core_model, faces, geometry, identity, mix, model, people, score, speed, strength, video, views
 from .folders import register_folders, share_examples
 
 
@@ -26,5 +26,6 @@ class FantasyIDExtension(ComfyExtension):
             *strength.NODES,
             *speed.NODES,
             *video.NODES,
+            *core_model.NODES,
             *score.NODES,
         ]

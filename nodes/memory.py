@@ -6,6 +6,7 @@ next run and leaves it where it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import comfy.model_management as management
@@ -52,23 +53,34 @@ def vae_device() -> Device:
     return Device(management.vae_device(), management.vae_offload_device())
 
 
-def on_device(module: torch.nn.Module, device: Device, memory: int = 0) -> torch.device:
+def on_device(
+    module: torch.nn.Module, device: Device, memory: int = 0, shell: Callable[[], torch.nn.Module] | None = None
+) -> torch.device:
     """Have ComfyUI bring ``module`` to its device, with ``memory`` bytes of room for its work beside it.
 
-    Returns the device to put the inputs on.
+    Returns the device to put the inputs on. shell: see :func:`patcher_of`.
     """
-    # kept on the module itself, so that both are forgotten together
-    patcher = getattr(module, _PATCHER, None)
-    if patcher is None:
-        shell = _shell_of(adopt_layers(module))
-        patcher = Patcher(shell, load_device=device.load, offload_device=device.rest)
-        setattr(module, _PATCHER, patcher)
-    management.load_models_gpu([patcher], memory_required=memory)
-    _bring_buffers(module, device.load)
+    management.load_models_gpu([patcher_of(module, device, shell)], memory_required=memory)
+    bring_buffers(module, device.load)
     return device.load
 
 
-def _bring_buffers(module: torch.nn.Module, device: torch.device) -> None:
+def patcher_of(
+    module: torch.nn.Module, device: Device, shell: Callable[[], torch.nn.Module] | None = None
+) -> comfy.model_patcher.ModelPatcher:
+    """The one patcher of ``module``: whatever patches the weights does it through copies of this one, or ComfyUI would
+    not know that the weights are the same. shell: makes what the patcher holds, None = a plain :class:`Managed`.
+    """
+    patcher = getattr(module, _PATCHER, None)  # kept on the module itself, so that both are forgotten together
+    if patcher is None:
+        adopt_layers(module)
+        held = _shell_of(module) if shell is None else shell()
+        patcher = Patcher(held, load_device=device.load, offload_device=device.rest)
+        setattr(module, _PATCHER, patcher)
+    return patcher
+
+
+def bring_buffers(module: torch.nn.Module, device: torch.device) -> None:
     """A partly loaded model's buffers (position tables, spirals) stay behind, because ComfyUI pages weights only."""
     for part in module.modules():
         for name, buffer in part.named_buffers(recurse=False):

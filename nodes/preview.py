@@ -30,16 +30,22 @@ def latent_preview(vae: VideoAutoencoder) -> Callable[[torch.Tensor], list[Image
 
     ``vae`` must be on its device; the fit is kept with it.
     """
-    weights = getattr(vae, _WEIGHTS, None)
-    if weights is None:
-        weights = _fit(vae)  # (C + 1, 3)
-        setattr(vae, _WEIGHTS, weights)
+    weights = preview_weights(vae)
 
     def pictures(latents: torch.Tensor) -> list[Image.Image]:
         colours = torch.einsum("fchw,cd->fhwd", latents[0].float().cpu(), weights[:-1]) + weights[-1]
         return [Image.fromarray(frame) for frame in (colours.clamp(0, 1) * 255).round().to(torch.uint8).numpy()]
 
     return pictures
+
+
+def preview_weights(vae: Any) -> torch.Tensor:
+    """[C + 1, 3] from scaled latents, and 1, to RGB 0..1. ``vae`` must be on its device; the fit is kept with it."""
+    weights: torch.Tensor | None = getattr(vae, _WEIGHTS, None)
+    if weights is None:
+        weights = _fit(vae)
+        setattr(vae, _WEIGHTS, weights)
+    return weights
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from ..fantasyid_core.video.people import People, as_people, people_pixels, prep
 from ..fantasyid_core.video.size import SPATIAL_COMPRESSION, check_video_size, latent_shape
 from ..fantasyid_core.video.text import fit_conditioning
 from ..fantasyid_core.weights.catalog import entry
+from .core_video import VideoModel
 from .memory import on_device, vae_device, video_device
 from .preview import latent_preview
 
@@ -65,8 +67,9 @@ def conditions_of(
     """
     from ..fantasyid_core.video.sample import Conditions
 
-    reference = _reference(model, identity, size, generator)
-    device = on_device(model.transformer, video_device(), sampling_memory(model, size))
+    reference = reference_latents(model, identity, size, generator)
+    shell = partial(VideoModel, model)
+    device = on_device(model.transformer, video_device(), sampling_memory(model, size), shell)
     dtype = model.transformer.dtype
     context = _context(model, identity, size, device)
     length = model.config.transformer.text_length
@@ -112,10 +115,10 @@ def decoding_memory(latent: torch.Tensor) -> int:
     return int(_UNTILED_BYTES * latent.shape[3] * latent.shape[4] * SPATIAL_COMPRESSION**2)
 
 
-def _reference(
+def reference_latents(
     model: FantasyIDModel, identity: Identity | People | None, size: VideoSize, generator: torch.Generator
 ) -> torch.Tensor:
-    """Reference latents [1, F, C, H, W]; zeros without an identity."""
+    """Latents of the reference picture at frame 0 [1, F, C, H, W]; zeros without an identity."""
     if identity is None:
         return torch.zeros(latent_shape(model.config, *size))
     from ..fantasyid_core.video.vae import encode_pixels

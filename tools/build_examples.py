@@ -7,6 +7,7 @@ head has changed.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,22 @@ from fantasyid_core.arrays import FloatArray
 from fantasyid_core.evaluation.embedders import make_embedder
 from fantasyid_core.evaluation.score import draw_score, score_video
 from fantasyid_core.evaluation.watch import Eyes, see_person
-from fantasyid_core.faces.detect import choose_face, detect_faces
+from fantasyid_core.faces.detect import choose_face, detect_faces, face_from_crop
 from fantasyid_core.faces.detectors import make_detector
 from fantasyid_core.faces.draw import draw_faces
 from fantasyid_core.faces.face import Face
+from fantasyid_core.generate import GenerateOptions, identify, make_video, video_size
+from fantasyid_core.geometry.adapt import for_model
 from fantasyid_core.geometry.extractors import make_extractor
 from fantasyid_core.geometry.geometry import FaceGeometry
 from fantasyid_core.geometry.head import load_head
 from fantasyid_core.geometry.mesh_files import save_mesh
 from fantasyid_core.geometry.render import overlay_mesh, render_mesh
+from fantasyid_core.identity.card import draw_identity_card
+from fantasyid_core.identity.fuse import fuse_features
+from fantasyid_core.identity.identity import Identity
 from fantasyid_core.images import load_photograph, to_uint8
+from fantasyid_core.model import MINI, FantasyIDModel, load_model
 from fantasyid_core.training.clips import Clip, ClipOptions, make_clip
 from fantasyid_core.video.strength import PRESETS, parse_strength
 from fantasyid_core.video.strength_picture import MAP, draw_strength
@@ -35,6 +42,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPH = ROOT / "fantasyid_core" / "assets" / "astronaut.png"
 FILES = ROOT / "workflows" / "files"
 TILE, GAP = 256, 6
+PROMPT = "A woman in an orange space suit smiles and slowly turns her head to the left, bright studio light"
 PAGE = (22, 24, 29)
 
 
@@ -63,8 +71,36 @@ def main() -> None:
     _write("two_people", [picture for who, mesh in rows for picture in _portraits(who, mesh)])
     clip = make_clip(ClipOptions(seed=11, size=192, frames=9, references=1), 22)
     _write("keep_best", [*(f.astype(np.float32) / 255 for f in clip.frames[[0, 4, 8]]), *_plots(clip)])
+    _write_doors(face, others)
     shares = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     _write("identity_mix", [(1 - share) * face.crop + share * somebody.crop for share in shares])
+
+
+def _write_doors(face: Face, others: list[Face]) -> None:
+    """What tools/workflow_doors.py shows; the videos are the mini's own."""
+    mini = load_model(MINI)
+    options = GenerateOptions(PROMPT, seed=3)
+    made = identify(face.photograph, mini, options)
+    video = _frames(mini, made.identity, options)
+    cut = face.photograph[10:230, 120:340]
+    _write("core_ksampler", [face.photograph, face.crop, *video])
+    _write("face_from_crop", [face.photograph, cut, face_from_crop(cut).crop, *video[:3]])
+    _write("views_from_images", [face.photograph, *(other.photograph for other in others), *video[:3]])
+    card = draw_identity_card(made.identity)
+    _write("identity_file", [face.photograph, card[:, : card.shape[1] // 2], card[:, card.shape[1] // 2 :], *video[:3]])
+    guided = _frames(mini, made.identity, replace(options, identity_guidance=2.0))
+    _write("identity_guidance", [*video[::2], video[3], *guided[::2], guided[3]])
+    alone: list[FloatArray] = []
+    for branches in ("2D only", "3D only"):
+        geometry = for_model(made.geometry, mini.config.vertex_net.topology, options.input_path, mini.folders)
+        identity = fuse_features(made.views, geometry, mini.identity_encoder, branches=branches)
+        alone += _frames(mini, identity, options)[1:3]
+    _write("two_branches", [*video[1:3], *alone])
+
+
+def _frames(mini: FantasyIDModel, identity: Identity, options: GenerateOptions) -> list[FloatArray]:
+    """Four frames of the video."""
+    return list(make_video(mini, identity, options, video_size(mini, options))[[0, 5, 10, 16]])
 
 
 def _write_photographs(photograph: Image.Image) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from comfyui_client import Client
 from comfyui_env import ROOT
 from comfyui_server import running_server
+from workflow_doors import DOORS
 from workflow_format import Group, Node, build_workflow
 from workflow_keep_best import keep_best, keep_best_groups
 from workflow_parts import AMBER, BLUE, GREEN, GREY, HEAD, RED, TOP, VIOLET, note, prompt_nodes, video_nodes
@@ -197,6 +198,7 @@ WORKFLOW_NODES = {
     "identity_mix": identity_mix,
     "keep_best": keep_best,
     "five_stages_faster": _faster,
+    **{name: nodes for name, (nodes, _) in DOORS.items()},
 }
 GROUPS: dict[str, Callable[[], list[Group]]] = {
     "five_stages_more_photographs": _more_photographs_groups,
@@ -204,6 +206,7 @@ GROUPS: dict[str, Callable[[], list[Group]]] = {
     "two_people": two_people_groups,
     "identity_mix": identity_mix_groups,
     "keep_best": keep_best_groups,
+    **{name: groups for name, (_, groups) in DOORS.items()},
 }  #: of the workflows that are not framed as the five stages
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 PACK_ID = "fantasyid"
+MUTED = 2  #: of a node's mode
 _NAMESPACE = uuid.UUID("9f0c6f0a-6f5e-4a58-9f0d-6b7d5e1f2a3c")  # so that the same workflow gets the same id again
 
 Definitions = Mapping[str, Mapping[str, Any]]  #: what GET /object_info answers
@@ -16,7 +17,8 @@ Definitions = Mapping[str, Mapping[str, Any]]  #: what GET /object_info answers
 
 @dataclass(frozen=True)
 class Node:
-    """One node. inputs: name → a value for a widget, or ("node key", "output name") for a link."""
+    """One node. inputs: name → a value for a widget, or ("node key", "output name") for a link. muted: not run until
+    somebody switches it on (Ctrl+M)."""
 
     kind: str
     position: tuple[int, int]
@@ -24,6 +26,7 @@ class Node:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     title: str = ""
     colour: str = ""
+    muted: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class _Builder:
             "size": list(node.size),
             "flags": {},
             "order": number - 1,
-            "mode": 0,
+            "mode": MUTED if node.muted else 0,
             "inputs": [self._input(number, slot, *port) for slot, port in enumerate(_sockets(node, self.definitions))],
             "outputs": self._outputs(node, number),
             "properties": _properties(node),

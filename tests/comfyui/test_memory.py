@@ -73,7 +73,7 @@ def test_comfyui_knows_the_model_and_recognises_it_again(rooms, mini):
 def test_position_tables_follow_a_partly_loaded_model(rooms):
     """Where that is cannot be seen without a second device, so torch's meta device stands for it."""
     part = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
-    rooms("nodes.memory")._bring_buffers(part, torch.device("meta"))
+    rooms("nodes.memory").bring_buffers(part, torch.device("meta"))
     assert {buffer.device.type for buffer in part.buffers()} == {"meta"}
     assert {parameter.device.type for parameter in part.parameters()} == {"cpu"}
 

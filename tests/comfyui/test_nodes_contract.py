@@ -33,13 +33,14 @@ NODE_IDS = (
     "FantasyIDTextEncode",
     "FantasyIDSampler",
     "FantasyIDDecode",
+    "FantasyIDCoreModel",
     "FantasyIDScore",
     "FantasyIDSeeds",
     "FantasyIDKeepBest",
 )
 OWN_SOCKETS = ("DETECTOR", "FACE", "GEOMETRY", "VIEWS", "IDENTITY", "MODEL", "PEOPLE", "STRENGTH", "SPEED")
 OWN_TYPES = {f"FANTASYID_{name}" for name in OWN_SOCKETS}
-CORE_TYPES = {"IMAGE", "MASK", "LATENT", "CONDITIONING", "CLIP", "INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+CORE_TYPES = {"MODEL", "IMAGE", "MASK", "LATENT", "CONDITIONING", "CLIP", "INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 
 
 def everything(node):

@@ -1,0 +1,186 @@
+"""FantasyID as one of ComfyUI's own models: what any core sampler, LoRA loader or model patch takes as MODEL.
+
+The core's own CogVideoX class does not stand below it: it leaves rotary positions away where learned ones are there,
+and this checkpoint was trained with both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management as management
+import comfy.supported_models_base
+import torch
+
+from ..fantasyid_core.errors import InputError
+from ..fantasyid_core.video.people import prepare_people
+from ..fantasyid_core.video.schedule import DpmSampler
+from ..fantasyid_core.video.size import SPATIAL_COMPRESSION, rotary_table
+from ..fantasyid_core.video.strength import LayerStrength
+from ..fantasyid_core.video.text import fit_conditioning
+from .memory import bring_buffers
+from .preview import preview_weights
+
+if TYPE_CHECKING:
+    from ..fantasyid_core.model import FantasyIDModel
+    from ..fantasyid_core.video.identity_context import IdentityContext
+    from ..fantasyid_core.video.people import People
+    from ..fantasyid_core.video.people_context import PeopleContext
+    from ..fantasyid_core.video.transformer import LayerAdaptiveTransformer3DModel
+
+OPTION = "fantasyid_shown"  #: where a MODEL's transformer_options keep who is in the video
+_ACTIVATIONS = 24  # tensors of the size of one video's tokens that live at once (feed-forward: 4, q k v: 3 …)
+_LEAST_SIGNAL = 4.8973451890853435e-08  # what the core has at pure noise, where the signal is 0 and sigma infinite
+
+#: The core looks for LoRA names as diffusers writes them ("transformer.transformer_blocks.…") in some of its classes
+#: only. This is one of them; nothing else of it is used.
+_DiffusersNames: Any = getattr(comfy.model_base, "HiDream", comfy.model_base.BaseModel)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Who is in the video, as a MODEL carries it from the node to every model call.
+
+    reference: [1, F, C, H, W] latents of the reference picture at frame 0, zeros behind. people: None = nobody.
+    strength: per layer and part of the steps.
+    """
+
+    reference: torch.Tensor
+    people: People | None
+    strength: LayerStrength
+
+    def __deepcopy__(self, memo: object) -> Shown:
+        return self  # nothing in it changes, and the core copies a model's options with every patch
+
+    def reference_of(self, latents: torch.Tensor) -> torch.Tensor:
+        """The reference for ``latents`` [B, F, C, H, W], or a window of fewer frames. InputError for another size."""
+        _, frames, _, height, width = latents.shape
+        _, most, _, own_height, own_width = self.reference.shape
+        if (height, width) != (own_height, own_width) or frames > most:
+            raise InputError(
+                f"This latent is a video of {width * SPATIAL_COMPRESSION}×{height * SPATIAL_COMPRESSION} pixels and "
+                f"{frames} latent frames, but the model was prepared for {own_width * SPATIAL_COMPRESSION}×"
+                f"{own_height * SPATIAL_COMPRESSION} and {most}; connect the empty latent of the same Core Model node."
+            )
+        return self.reference[:, :frames].to(latents).expand(len(latents), -1, -1, -1, -1)
+
+    def acting(
+        self, model: LayerAdaptiveTransformer3DModel, latents: torch.Tensor, fraction: float
+    ) -> IdentityContext | PeopleContext | None:
+        """Keys and values for ``latents`` [B, F, C, H, W] at ``fraction`` of the steps.
+
+        Made anew in every call, a five-thousandth of its work, so that a LoRA on these layers counts.
+        """
+        if self.people is None:
+            return None
+        _, frames, _, height, width = latents.shape
+        context = prepare_people(model, self.people, (frames, height, width), latents.device, latents.dtype)
+        return context.at(self.strength, fraction)
+
+
+class VideoLatents(comfy.latent_formats.LatentFormat):  # type: ignore[misc]
+    """The pack's LATENTs as they are: scaled by the VAE's factor already, 8×8×4 pixels per value."""
+
+    latent_dimensions = 3
+    spacial_downscale_ratio = SPATIAL_COMPRESSION  # the core's spelling
+    temporal_downscale_ratio = 4
+
+
+class Net(torch.nn.Module):
+    """The transformer in the core's terms. Its weights have diffusers' names, and are the transformer's own."""
+
+    def __init__(self, model: FantasyIDModel) -> None:
+        super().__init__()
+        transformer = model.transformer
+        for name, part in transformer.named_children():
+            self.add_module(name, part)
+        self.run = partial(_run, transformer)  # not a submodule, or every weight would be there twice
+        self.dtype = transformer.dtype
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        context: torch.Tensor,
+        control: Any = None,
+        transformer_options: dict[str, Any] | None = None,
+        **conditions: Any,
+    ) -> torch.Tensor:
+        """Noisy latents [B, C, F, H, W], timestep [B] 0..999, text [B, L, D] → velocity [B, C, F, H, W]."""
+        options = transformer_options or {}
+        return self.run(x.movedim(2, 1), timestep, context, options).movedim(1, 2)
+
+
+class VideoModel(_DiffusersNames):  # type: ignore[misc]
+    """The core's shell around it: noise schedule, latent format, memory."""
+
+    def __init__(self, model: FantasyIDModel) -> None:
+        config = comfy.supported_models_base.BASE({"disable_unet_model_creation": True})
+        config.sampling_settings = {"zsnr": True}
+        config.latent_format = VideoLatents()
+        config.latent_format.latent_channels = model.config.transformer.latent_channels
+        velocity = model.noise_schedule["prediction_type"] == "v_prediction"
+        kind = comfy.model_base.ModelType.V_PREDICTION if velocity else comfy.model_base.ModelType.EPS
+        comfy.model_base.BaseModel.__init__(self, config, kind)
+        self.diffusion_model = Net(model).eval()
+        kept = DpmSampler(1, model.noise_schedule).alphas_cumprod.clamp(min=_LEAST_SIGNAL)
+        self.model_sampling.set_sigmas(((1 - kept) / kept) ** 0.5)
+        self.dit = model.config.transformer
+
+    def encode_adm(self, **_: Any) -> None:
+        """There is no pooled text."""
+
+    def extra_conds(self, **named: Any) -> dict[str, Any]:
+        """The text alone; reference and identity travel with the MODEL."""
+        conditions: dict[str, Any] = comfy.model_base.BaseModel.extra_conds(self, **named)
+        return conditions
+
+    def memory_required(self, input_shape: list[int], cond_shapes: object = None) -> int:
+        """Bytes that a call on latents [B, C, F, H, W] needs beside the weights."""
+        batch, _, *grid = input_shape
+        tokens = self.dit.text_length + int(torch.Size(grid).numel()) // self.dit.patch_size**2
+        return batch * tokens * self.dit.width * self.get_dtype().itemsize * _ACTIVATIONS
+
+
+def add_preview(shell: VideoModel, model: FantasyIDModel) -> None:
+    """Give core samplers the colours of half-finished latents; the VAE must be on its device."""
+    weights = preview_weights(model.vae)  # (C + 1, 3), to RGB 0..1; the core wants -1..1
+    shell.latent_format.latent_rgb_factors = (2 * weights[:-1]).tolist()
+    shell.latent_format.latent_rgb_factors_bias = (2 * weights[-1] - 1).tolist()
+
+
+def fraction_of(options: dict[str, Any]) -> float:
+    """How far the denoising is, 0..1, from the noise levels that the core passes on; 0 where it passes none."""
+    levels, now = options.get("sample_sigmas"), options.get("sigmas")
+    if levels is None or now is None or len(levels) < 2:
+        return 0.0
+    passed = int((levels > float(now.flatten()[0]) * (1 + 1e-4)).sum())
+    return min(passed / (len(levels) - 1), 1.0 - 1e-6)
+
+
+def _run(
+    transformer: LayerAdaptiveTransformer3DModel,
+    latents: torch.Tensor,  # [B, F, C, H, W]
+    timestep: torch.Tensor,
+    text: torch.Tensor,
+    options: dict[str, Any],
+) -> torch.Tensor:
+    shown: Shown | None = options.get(OPTION)
+    reference = torch.zeros_like(latents) if shown is None else shown.reference_of(latents)
+    _, frames, _, height, width = latents.shape
+    bring_buffers(transformer, latents.device)
+    config = transformer.model_config
+    velocity: torch.Tensor = transformer(
+        hidden_states=torch.cat([latents, reference], dim=2),
+        encoder_hidden_states=fit_conditioning(text, config.transformer.text_length),
+        timestep=timestep,
+        image_rotary_emb=rotary_table(config, frames, height, width, latents.device),
+        identity=None if shown is None else shown.acting(transformer, latents, fraction_of(options)),
+        check=management.throw_exception_if_processing_interrupted,
+        return_dict=False,
+    )[0]
+    return velocity

@@ -1,0 +1,176 @@
+"""The model as a core MODEL: core samplers, LoRA loaders and patches work on it, with our own sampler's numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+STEPS = 10  # divides 1000: the core's "simple" levels are then the trained timesteps
+
+
+@pytest.fixture(scope="module")
+def encoded(pack_nodes, mini_model):
+    """A prompt and an empty one, as CONDITIONING."""
+    encode = pack_nodes["FantasyIDTextEncode"].execute
+    return encode(mini_model, "a person smiles").result[0], encode(mini_model, "").result[0]
+
+
+@pytest.fixture(scope="module")
+def core_model(pack_nodes, mini_model):
+    """``core_model(identity, …)`` → MODEL and empty LATENT."""
+    settings = {"identity_strength": 1.0, "frames": 17, "width": 0, "height": 0}
+
+    def make(identity=None, **named):
+        return pack_nodes["FantasyIDCoreModel"].execute(mini_model, **(settings | named), identity=identity).result
+
+    return make
+
+
+@pytest.fixture
+def ksample(core, encoded):
+    """``ksample(model, latent, …)`` → samples of the core's KSampler node."""
+
+    def run(model, latent, seed=3, cfg=4.0, sampler="euler", steps=STEPS):
+        positive, negative = encoded
+        node = core.NODE_CLASS_MAPPINGS["KSampler"]()
+        return node.sample(model, seed, steps, cfg, sampler, "simple", positive, negative, latent)[0]["samples"]
+
+    return run
+
+
+def from_the_same_noise(monkeypatch, pack_module, noise):
+    """Our own sampler starts from ``noise`` [1, F, C, H, W]."""
+    import diffusers.utils.torch_utils as utils
+
+    monkeypatch.setattr(utils, "randn_tensor", lambda shape, **named: noise)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "ddim"])
+@pytest.mark.parametrize("strength", ["1", "1 0.4 @ 0-60%; 0.2 @ 60-100%"])
+def test_core_samplers_make_the_video_of_our_own(
+    sampler, strength, core_model, ksample, someone, mini_model, pack_module, encoded, monkeypatch
+):
+    acting = pack_module("fantasyid_core.video.strength").parse_strength(strength)
+    model, latent = core_model(someone(1), strength=acting)
+    assert latent["samples"].shape == (1, 32, 5, 8, 8) and not latent["samples"].any()
+    theirs = ksample(model, latent, sampler=sampler)
+
+    sampling, sample = pack_module("nodes.sampling"), pack_module("fantasyid_core.video.sample")
+    size = sampling.asked_size(mini_model, 17, 0, 0)
+    generator = torch.Generator("cpu").manual_seed(0)
+    conditions = sampling.conditions_of(mini_model, *encoded, someone(1), size, generator)
+    noise = torch.randn(latent["samples"].shape, generator=torch.manual_seed(3))
+    from_the_same_noise(monkeypatch, pack_module, noise.movedim(2, 1))
+    options = sample.SamplingOptions(STEPS, 4.0, sampler="ddim", strength=acting)
+    ours = sample.sample(mini_model.transformer, conditions, options, generator).movedim(2, 1)
+    assert (theirs - ours).abs().max() < 5e-3 * ours.abs().max()
+
+
+def test_identity_strength_and_seed_count(core_model, ksample, someone):
+    plain = ksample(*core_model(), steps=2)
+    with_identity, latent = core_model(someone(1))
+    assert not torch.equal(ksample(with_identity, latent, steps=2), plain)
+    silent, _ = core_model(someone(1), identity_strength=0.0)
+    assert not torch.equal(ksample(silent, latent, steps=2), plain)  # the reference picture is still shown
+    assert torch.equal(ksample(with_identity, latent, steps=2), ksample(with_identity, latent, steps=2))
+    assert not torch.equal(ksample(with_identity, latent, steps=2), ksample(with_identity, latent, steps=2, seed=4))
+
+
+def test_two_videos_at_once_are_the_same_two(core_model, ksample, someone, core):
+    model, latent = core_model(someone(1))
+    both = core.NODE_CLASS_MAPPINGS["RepeatLatentBatch"]().repeat(latent, 2)[0]
+    made = ksample(model, both, steps=2)
+    assert made.shape[0] == 2
+    assert torch.allclose(made[:1], ksample(model, latent, steps=2), atol=1e-4)
+    assert not torch.allclose(made[0], made[1], atol=1e-2)
+
+
+def test_a_core_lora_changes_this_model_only(core_model, ksample, someone, core, mini_model, pack_module, tmp_path):
+    import folder_paths
+    from safetensors.torch import save_file
+
+    names = (
+        "transformer_blocks.0.attn1.to_q",
+        "transformer_blocks.3.ff.net.0.proj",
+        "transformer_blocks.2.layer_attention.to_kv",
+    )
+    weights, generator = {}, torch.Generator().manual_seed(1)
+    for name in names:
+        rows, columns = mini_model.transformer.get_submodule(name).weight.shape
+        weights[f"transformer.{name}.lora_A.weight"] = torch.randn(4, columns, generator=generator) * 0.05
+        weights[f"transformer.{name}.lora_B.weight"] = torch.randn(rows, 4, generator=generator) * 0.05
+    save_file(weights, tmp_path / "test_lora.safetensors")
+    folder_paths.add_model_folder_path("loras", str(tmp_path))
+    load = core.NODE_CLASS_MAPPINGS["LoraLoaderModelOnly"]().load_lora_model_only
+    model, latent = core_model(someone(1))
+    before = ksample(model, latent, steps=2)
+    patched = load(model, "test_lora.safetensors", 1.0)[0]
+    assert {key.removeprefix("diffusion_model.") for key in patched.patches} == {f"{name}.weight" for name in names}
+    weight = mini_model.transformer.get_submodule(names[0]).weight.detach().clone()
+    assert not torch.allclose(ksample(patched, latent, steps=2), before, atol=1e-3)
+    assert torch.equal(ksample(load(model, "test_lora.safetensors", 0.0)[0], latent, steps=2), before)
+
+    sampling, memory = pack_module("nodes.sampling"), pack_module("nodes.memory")
+    ksample(patched, latent, steps=1)
+    size = sampling.asked_size(mini_model, 17, 0, 0)
+    shell = pack_module("nodes.core_video").VideoModel
+    memory.on_device(mini_model.transformer, memory.video_device(), 0, lambda: shell(mini_model))  # as our sampler does
+    assert size.frames == 17 and torch.equal(mini_model.transformer.get_submodule(names[0]).weight, weight)
+
+
+def test_core_patches_act(core_model, ksample, someone):
+    from comfy_extras.nodes_model_advanced import RescaleCFG
+
+    model, latent = core_model(someone(1))
+    patched = RescaleCFG().patch(model, multiplier=0.7)[0]
+    assert not torch.equal(ksample(patched, latent, steps=2), ksample(model, latent, steps=2))
+
+
+def test_the_custom_sampler_makes_the_same_as_ksampler(core_model, ksample, someone, encoded):
+    from comfy_extras import nodes_custom_sampler as custom
+
+    model, latent = core_model(someone(1))
+    (noise,) = custom.RandomNoise.execute(3).result
+    (guider,) = custom.CFGGuider.execute(model, *encoded, 4.0).result
+    (sampler,) = custom.KSamplerSelect.execute("euler").result
+    (sigmas,) = custom.BasicScheduler.execute(model, "simple", 2, 1.0).result
+    made = custom.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent).result[0]["samples"]
+    assert torch.equal(made, ksample(model, latent, steps=2))
+
+
+def test_the_weights_are_there_once(core_model, someone, mini_model):
+    model, _ = core_model(someone(1))
+    theirs = dict(model.model.diffusion_model.named_parameters())
+    ours = dict(mini_model.transformer.named_parameters())
+    assert theirs.keys() == ours.keys()
+    assert all(theirs[name] is ours[name] for name in ours)
+
+
+def test_a_latent_of_another_size_is_refused_in_one_sentence(core_model, ksample, someone):
+    model, _ = core_model(someone(1))
+    other = {"samples": torch.zeros(1, 32, 5, 8, 12)}
+    with pytest.raises(ValueError, match="96×64 pixels and 5 latent frames, but the model was prepared for 64×64"):
+        ksample(model, other, steps=1)
+
+
+def test_the_core_draws_previews_in_colour(core_model, someone):
+    import latent_preview
+    from comfy.cli_args import LatentPreviewMethod, args
+
+    args.preview_method = LatentPreviewMethod.Latent2RGB
+    model, _ = core_model(someone(1))
+    previewer = latent_preview.get_previewer("cpu", model.model.latent_format)
+    picture = previewer.decode_latent_to_preview(torch.zeros(1, 32, 5, 8, 8))
+    assert picture.size == (8, 8) and picture.mode == "RGB"
+
+
+def test_on_a_real_server(client):
+    from graphs import node, text_to_video
+
+    graph = text_to_video()
+    graph["core"] = node("FantasyIDCoreModel", model=["model", 0], identity_strength=1.0, frames=17, width=0, height=0)
+    graph["sampler"] = node(
+        "KSampler", model=["core", 0], latent_image=["core", 1], positive=["positive", 0], negative=["negative", 0],
+        seed=1, steps=4, cfg=3.0, sampler_name="euler", scheduler="simple", denoise=1.0,
+    )  # fmt: skip
+    client.run(graph)
