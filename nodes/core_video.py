@@ -22,7 +22,7 @@ from ..fantasyid_core.video.schedule import DpmSampler
 from ..fantasyid_core.video.size import SPATIAL_COMPRESSION, rotary_table
 from ..fantasyid_core.video.strength import LayerStrength
 from ..fantasyid_core.video.text import fit_conditioning
-from .memory import bring_buffers
+from .memory import bring_buffers, video_device
 from .preview import preview_weights
 
 if TYPE_CHECKING:
@@ -123,10 +123,14 @@ class VideoModel(_DiffusersNames):  # type: ignore[misc]
         config.sampling_settings = {"zsnr": True}
         config.latent_format = VideoLatents()
         config.latent_format.latent_channels = model.config.transformer.latent_channels
+        dtype = model.transformer.dtype
+        config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, video_device().load))
         velocity = model.noise_schedule["prediction_type"] == "v_prediction"
         kind = comfy.model_base.ModelType.V_PREDICTION if velocity else comfy.model_base.ModelType.EPS
         comfy.model_base.BaseModel.__init__(self, config, kind)
         self.diffusion_model = Net(model).eval()
+        if hasattr(management, "archive_model_dtypes"):  # cores of 2026, for modules that BaseModel did not build
+            management.archive_model_dtypes(self.diffusion_model)
         kept = DpmSampler(1, model.noise_schedule).alphas_cumprod.clamp(min=_LEAST_SIGNAL)
         self.model_sampling.set_sigmas(((1 - kept) / kept) ** 0.5)
         self.dit = model.config.transformer
