@@ -15,6 +15,7 @@ import comfy.model_base
 import comfy.model_management as management
 import comfy.supported_models_base
 import torch
+from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 
 from ..fantasyid_core.errors import InputError
 from ..fantasyid_core.video.people import prepare_people
@@ -110,9 +111,20 @@ class Net(torch.nn.Module):
         transformer_options: dict[str, Any] | None = None,
         **conditions: Any,
     ) -> torch.Tensor:
-        """Noisy latents [B, C, F, H, W], timestep [B] 0..999, text [B, L, D] → velocity [B, C, F, H, W]."""
+        """Noisy latents [B, C, F, H, W], timestep [B] 0..999, text [B, L, D] → velocity [B, C, F, H, W].
+
+        Through the core's wrappers, by which EasyCache and others stand in for a call.
+        """
         options = transformer_options or {}
-        return self.run(x.movedim(2, 1), timestep, context, options).movedim(1, 2)
+        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
+        executor = WrapperExecutor.new_class_executor(self._velocity, self, wrappers)
+        velocity: torch.Tensor = executor.execute(x, timestep, context, options)
+        return velocity
+
+    def _velocity(
+        self, x: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor, transformer_options: dict[str, Any]
+    ) -> torch.Tensor:
+        return self.run(x.movedim(2, 1), timestep, context, transformer_options).movedim(1, 2)
 
 
 class VideoModel(_DiffusersNames):  # type: ignore[misc]

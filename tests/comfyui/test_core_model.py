@@ -126,6 +126,31 @@ def test_core_patches_act(core_model, ksample, someone):
     assert not torch.equal(ksample(patched, latent, steps=2), ksample(model, latent, steps=2))
 
 
+def test_easycache_skips_calls(core_model, ksample, someone, mini_model):
+    from comfy_extras.nodes_easycache import EasyCacheNode
+
+    model, latent = core_model(someone(1))
+    (cached,) = EasyCacheNode.execute(model, 0.9, 0.1, 0.9, False).result
+    calls = []
+    hook = mini_model.transformer.transformer_blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    try:
+        exact, all_calls = ksample(model, latent), len(calls)
+        calls.clear()
+        assert not torch.equal(ksample(cached, latent), exact)
+    finally:
+        hook.remove()
+    assert 0 < len(calls) < all_calls
+
+
+def test_the_noise_levels_are_the_checkpoints_own(core_model, pack_module, mini_model):
+    sampling = core_model()[0].get_model_object("model_sampling")
+    kept = (
+        pack_module("fantasyid_core.video.schedule").make_sampler("dpm", 10, mini_model.noise_schedule).alphas_cumprod
+    )
+    assert kept[-1] == 0 and sampling.sigmas[-1] > 4000, "the noisiest step is pure noise"
+    torch.testing.assert_close(1 / (1 + sampling.sigmas.double()[:-1] ** 2), kept.double()[:-1], rtol=1e-4, atol=1e-7)
+
+
 def test_the_custom_sampler_makes_the_same_as_ksampler(core_model, ksample, someone, encoded):
     from comfy_extras import nodes_custom_sampler as custom
 
