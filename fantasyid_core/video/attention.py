@@ -48,6 +48,7 @@ class CogVideoXAttention:
         attended = dispatch_attention_fn(
             query, key, value, attn_mask=attention_mask, backend=self._attention_backend, **parallel
         )  # (B, L+N, heads, D)
+        del query, key, value  # or the projection would hold most
         out = attn.to_out[1](attn.to_out[0](attended.flatten(2)))  # (B, L+N, C)
         text, video = out.split([text_length, video_length], dim=1)
         return video, text
