@@ -13,6 +13,7 @@ from diffusers.models.embeddings import apply_rotary_emb
 from torch import nn
 
 from .attention_choice import ATTENTIONS, require_attention
+from .parallel import check_attention_shareable
 from .slices import row_slices
 
 SEPARATE = ("to_q", "to_k", "to_v")
@@ -93,6 +94,7 @@ def use_attention(model: nn.Module, name: str) -> Iterator[None]:
     if backend is None:
         yield
         return
+    check_attention_shareable(model, AttentionBackendName(backend))
     processors: list[Any] = [attn.processor for attn in _joint_attentions(model)]
     before = [processor._attention_backend for processor in processors]
     try:
