@@ -77,13 +77,17 @@ def test_identity_strength_and_seed_count(core_model, ksample, someone):
     assert not torch.equal(ksample(with_identity, latent, steps=2), ksample(with_identity, latent, steps=2, seed=4))
 
 
-def test_two_videos_at_once_are_the_same_two(core_model, ksample, someone, core):
+def test_two_videos_at_once_are_the_same_two(core_model, ksample, someone, core, pack_nodes, mini_model):
     model, latent = core_model(someone(1))
     both = core.NODE_CLASS_MAPPINGS["RepeatLatentBatch"]().repeat(latent, 2)[0]
     made = ksample(model, both, steps=2)
     assert made.shape[0] == 2
     assert torch.allclose(made[:1], ksample(model, latent, steps=2), atol=1e-4)
     assert not torch.allclose(made[0], made[1], atol=1e-2)
+    decode = pack_nodes["FantasyIDDecode"].execute
+    frames = decode(mini_model, {"samples": made}, "off").result[0]
+    assert frames.shape == (2 * 17, 64, 64, 3)
+    assert torch.equal(frames[17:], decode(mini_model, {"samples": made[1:]}, "off").result[0])
 
 
 def test_a_core_lora_changes_this_model_only(core_model, ksample, someone, core, mini_model, pack_module, tmp_path):
