@@ -7,6 +7,7 @@ import re
 import urllib.request
 
 import pytest
+from comfyui_env import ROOT
 from locale_texts import LOCALES, english, languages, to_do, translated
 
 LANGUAGES = languages()
@@ -17,6 +18,12 @@ TRADITIONAL = set("這個張臉圖頻處編檢測網權樣為時強層從於輸"
 SCRIPT = {"zh": (SIMPLIFIED, TRADITIONAL), "zh-TW": (TRADITIONAL, SIMPLIFIED)}
 #: Names that are the same in every language.
 NAMES_AS_THEY_ARE = {"clip", "Latent"}
+#: The nodes whose help pages are translated, without "FantasyID".
+HELPED = (
+    *("LoadModel", "DetectFaces", "ExtractGeometry", "AugmentViews", "FuseFeatures"),
+    *("LayerStrength", "TextEncode", "Sampler", "Decode", "SpeedOptions"),
+)
+PAGES = sorted((ROOT / "web" / "docs").glob("*/*.md"))
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +145,34 @@ def _bare(name):
 def _typed(word):
     """As a translation writes it: an @ would be a command to the editor; the node takes its wide form as well."""
     return word.replace("@", "＠")
+
+
+def test_the_most_used_nodes_have_help_pages_in_every_language():
+    promised = {(f"FantasyID{node}", language) for node in HELPED for language in LANGUAGES}
+    assert {(page.parent.name, page.stem) for page in PAGES} == promised
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
+def test_a_help_page_repeats_what_the_node_says_and_the_english_pages_facts(page, pack_nodes):
+    texts, words = translated(page.stem), page.read_text(encoding="utf-8")
+    node_id, schema = page.parent.name, pack_nodes[page.parent.name].GET_SCHEMA()
+    assert words.startswith(f"# {texts[f'{node_id}.display_name']}\n")
+    ports = [(f"inputs.{port.id}", port.id) for port in schema.inputs]
+    ports += [(f"outputs.{place}", port.id) for place, port in enumerate(schema.outputs)]
+    for path, port_id in ports:
+        name, tooltip = (re.escape(texts[f"{node_id}.{path}.{part}"]) for part in ("name", "tooltip"))
+        line = rf"^- \*\*{name}\*\* `{port_id}`（[^）]+）：{tooltip}$"
+        assert re.search(line, words, re.MULTILINE), f"{node_id}: {path}"
+    english_words = (page.parent.parent / f"{node_id}.md").read_text(encoding="utf-8")
+    numbers, ours = (set(re.findall(r"\d+(?:\.\d+)?", text)) for text in (english_words, words))
+    assert ours == numbers
+
+
+def test_comfyui_serves_the_help_pages(server):
+    from comfyui_server import PACK_FOLDER
+
+    page = PAGES[0]
+    address = f"{server.address}/extensions/{PACK_FOLDER}/docs/{page.parent.name}/{page.name}"
+    with urllib.request.urlopen(address) as answer:
+        assert "html" not in answer.headers["Content-Type"]
+        assert answer.read() == page.read_bytes()
