@@ -18,7 +18,9 @@ import comfy.supported_models_base
 import torch
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 
+from ..fantasyid_core.config import ModelConfig
 from ..fantasyid_core.errors import InputError
+from ..fantasyid_core.video.identity_context import IdentityContext
 from ..fantasyid_core.video.people import prepare_people
 from ..fantasyid_core.video.schedule import DpmSampler
 from ..fantasyid_core.video.size import SPATIAL_COMPRESSION, check_video_size, rotary_table
@@ -29,7 +31,6 @@ from .preview import preview_weights
 
 if TYPE_CHECKING:
     from ..fantasyid_core.model import FantasyIDModel
-    from ..fantasyid_core.video.identity_context import IdentityContext
     from ..fantasyid_core.video.people import People
     from ..fantasyid_core.video.people_context import PeopleContext
     from ..fantasyid_core.video.transformer import LayerAdaptiveTransformer3DModel
@@ -80,8 +81,23 @@ class Shown:
         if self.people is None:
             return None
         _, frames, _, height, width = latents.shape
-        context = prepare_people(model, self.people, (frames, height, width), latents.device, latents.dtype)
+        here = _WhereTheCallRuns(model)
+        context = prepare_people(here, self.people, (frames, height, width), latents.device, latents.dtype)
         return context.at(self.strength, fraction)
+
+
+class _WhereTheCallRuns:
+    """Keys and values on the tokens' device: ComfyUI's layers follow their input, wherever it keeps their weights.
+
+    The transformer's own way goes to the weights instead, which on a core that pages them is the CPU, in every call.
+    """
+
+    def __init__(self, transformer: LayerAdaptiveTransformer3DModel) -> None:
+        self.model_config: ModelConfig = transformer.model_config
+        self._layers = transformer.layer_attentions()
+
+    def prepare_identity(self, tokens: torch.Tensor) -> IdentityContext:
+        return IdentityContext(tuple(layer.keys_values(tokens[None]) for layer in self._layers))
 
 
 class VideoLatents(comfy.latent_formats.LatentFormat):  # type: ignore[misc]

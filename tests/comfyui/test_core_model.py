@@ -265,6 +265,15 @@ def test_the_memory_it_asks_for_is_our_samplers_estimate(core_model, pack_module
     assert needed == sampling.sampling_memory(mini_model, sampling.VideoSize(17, 64, 64)) > 0
 
 
+def test_keys_and_values_are_made_where_the_call_runs(core_model, mini_model, pack_module):
+    """A paged weight lies elsewhere; without a second device, torch's meta device stands for the call's."""
+    core_model()  # its layers are ComfyUI's from here on
+    tokens = torch.zeros(5, mini_model.config.identity_width, device="meta")
+    context = pack_module("nodes.core_video")._WhereTheCallRuns(mini_model.transformer).prepare_identity(tokens)
+    assert {part.device.type for pair in context.keys_values for part in pair} == {"meta"}
+    assert {weight.device.type for weight in mini_model.transformer.parameters()} == {"cpu"}
+
+
 def test_the_manager_knows_the_weights_once(core_model, ksample, someone, mini_model, pack_module, encoded):
     import comfy.model_management as management
 
