@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 OPTION = "fantasyid_shown"  #: where a MODEL's transformer_options keep who is in the video
 _ACTIVATIONS = 24  # tensors of the size of one video's tokens that live at once (feed-forward: 4, q k v: 3 …)
+_COGVIDEOX_SCALE = 0.7  # of the VAE that belongs to the public checkpoint
 _LEAST_SIGNAL = 4.8973451890853435e-08  # what the core has at pure noise, where the signal is 0 and sigma infinite
 
 #: The core looks for LoRA names as diffusers writes them ("transformer.transformer_blocks.…") in some of its classes
@@ -101,7 +102,7 @@ class _WhereTheCallRuns:
 
 
 class VideoLatents(comfy.latent_formats.LatentFormat):  # type: ignore[misc]
-    """The pack's LATENTs as they are: scaled by the VAE's factor already, 8×8×4 pixels per value."""
+    """LATENTs as everywhere in ComfyUI: the VAE's own latents, which the model wants scaled; 8×8×4 pixels per value."""
 
     latent_dimensions = 3
     spacial_downscale_ratio = SPATIAL_COMPRESSION  # the core's spelling
@@ -154,6 +155,7 @@ class VideoModel(_DiffusersNames):  # type: ignore[misc]
         config.sampling_settings = {"zsnr": True}
         config.latent_format = VideoLatents()
         config.latent_format.latent_channels = model.config.transformer.latent_channels
+        config.latent_format.scale_factor = latent_scale(model)
         dtype = model.transformer.dtype
         config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, video_device().load))
         velocity = model.noise_schedule["prediction_type"] == "v_prediction"
@@ -202,6 +204,15 @@ def add_preview(shell: VideoModel, model: FantasyIDModel) -> None:
     weights = preview_weights(model.vae)  # (C + 1, 3), to RGB 0..1; the core wants -1..1
     shell.latent_format.latent_rgb_factors = (2 * weights[:-1]).tolist()
     shell.latent_format.latent_rgb_factors_bias = (2 * weights[-1] - 1).tolist()
+
+
+def latent_scale(model: FantasyIDModel) -> float:
+    """What a LATENT is multiplied by to be the model's latents."""
+    if model.vae is None:
+        return _COGVIDEOX_SCALE
+    from ..fantasyid_core.video.vae import latent_scale as scale_of
+
+    return scale_of(model.vae)
 
 
 def fraction_of(timestep: float, timesteps: int) -> float:

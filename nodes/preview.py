@@ -51,11 +51,12 @@ def preview_weights(vae: Any) -> torch.Tensor:
 @torch.no_grad()
 def _fit(vae: Any) -> torch.Tensor:
     """[C + 1, 3]: the line from scaled latents (and 1) to RGB 0..1 that fits the photograph best."""
+    from ..fantasyid_core.video.vae import latent_scale
+
     photograph = Image.fromarray((load_photograph(PHOTOGRAPH) * 255).round().astype(np.uint8))
     pixels = torch.from_numpy(np.array(photograph.resize((SIDE, SIDE)), dtype=np.float32) / 255)  # (S, S, 3)
     video = (pixels * 2 - 1).permute(2, 0, 1)[None, :, None]  # (1, 3, 1, S, S)
-    scale = 1 / vae.config.scaling_factor if vae.config.invert_scale_latents else vae.config.scaling_factor
-    latents = vae.encode(video.to(vae.device, vae.dtype)).latent_dist.mode()[0, :, 0].float().cpu() * scale
+    latents = vae.encode(video.to(vae.device, vae.dtype)).latent_dist.mode()[0, :, 0].float().cpu() * latent_scale(vae)
     side = SIDE // latents.shape[-1]
     colours = torch.nn.functional.avg_pool2d(pixels.permute(2, 0, 1), side).flatten(1).T  # (N, 3)
     values = torch.cat([latents.flatten(1).T, torch.ones(len(colours), 1)], dim=1)  # (N, C + 1)

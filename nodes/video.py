@@ -15,6 +15,7 @@ from ..fantasyid_core.video.text import fit_conditioning, fixed_length_tokens
 from ..fantasyid_core.weights.catalog import entry
 from . import sockets
 from .compat import schema
+from .core_video import latent_scale
 from .memory import on_device, text_device, vae_device
 from .pictures import image_from_pictures
 from .progress import moving_progress, node_progress, show_text
@@ -265,7 +266,8 @@ class Sampler(io.ComfyNode):
         with moving_progress(cls, steps, pictures, about) as report:
             latents = sample(model.transformer, conditions, options, generator, report, check, tally)
         show_text(cls, "\n".join(filter(None, (about, str(tally)))))
-        return io.NodeOutput({"samples": latents.movedim(2, 1).float().to(management.intermediate_device())})
+        samples = latents.movedim(2, 1).float() / latent_scale(model)
+        return io.NodeOutput({"samples": samples.to(management.intermediate_device())})
 
 
 class Decode(io.ComfyNode):
@@ -316,7 +318,7 @@ class Decode(io.ComfyNode):
         note = partial(show_text, cls)
         videos = [
             image_from_pictures(decode_latents(vae, video, in_tiles, node_progress(1), note))
-            for video in samples.movedim(1, 2).split(1)
+            for video in (samples * latent_scale(model)).movedim(1, 2).split(1)
         ]
         return io.NodeOutput(torch.cat(videos), FRAME_RATE)
 

@@ -29,6 +29,12 @@ TILE = 32  #: latent values per side of a decoding tile (256 pixels)
 TILE_OVERLAP = 8  #: of which shared with the neighbour, blended linearly
 
 
+def latent_scale(vae: VideoAutoencoder) -> float:
+    """What the VAE's own latents are multiplied by to be the transformer's."""
+    factor = float(vae.config["scaling_factor"])
+    return 1.0 / factor if vae.config["invert_scale_latents"] else factor
+
+
 def stretch(crop: Image.Image, width: int, height: int) -> Image.Image:
     """As released: the square crop is stretched to the video's size, faces come out wide."""
     return crop.resize((width, height), Image.Resampling.LANCZOS)
@@ -90,7 +96,7 @@ def encode_reference(
 def encode_pixels(vae: VideoAutoencoder, pixels: torch.Tensor, frames: int, generator: torch.Generator) -> torch.Tensor:
     """Picture [1, 3, 8·H, 8·W] -1..1 → the same as :func:`encode_reference`, for a video of ``frames`` frames."""
     posterior = vae.encode(pixels[:, :, None].to(vae.device, vae.dtype)).latent_dist
-    first = posterior.sample(generator).permute(0, 2, 1, 3, 4) * _scaling(vae)  # (1, 1, C, H, W)
+    first = posterior.sample(generator).permute(0, 2, 1, 3, 4) * latent_scale(vae)  # (1, 1, C, H, W)
     behind = (frames - 1) // int(vae.config["temporal_compression_ratio"])
     return torch.cat([first, first.new_zeros(1, behind, *first.shape[2:])], dim=1)
 
@@ -130,7 +136,7 @@ def _decoded(vae: VideoAutoencoder, latents: torch.Tensor, tiled: bool, progress
             f"The decoder takes one video latent [1, odd frames, channels, height, width], not {list(latents.shape)}; "
             "connect the latent of the FantasyID sampler."
         )
-    z = latents.permute(0, 2, 1, 3, 4).to(vae.device, vae.dtype) / _scaling(vae)  # (1, C, F, H, W)
+    z = latents.permute(0, 2, 1, 3, 4).to(vae.device, vae.dtype) / latent_scale(vae)  # (1, C, F, H, W)
     shape = (
         int(vae.config["temporal_compression_ratio"]) * (z.shape[2] - 1) + 1,
         *(8 * side for side in z.shape[3:]),
@@ -195,8 +201,3 @@ def _ramp(shape: torch.Size) -> torch.Tensor:
         distance = torch.minimum(torch.arange(size), torch.arange(size - 1, -1, -1)) + 0.5
         sides.append((distance / overlap).clamp(max=1.0))
     return (sides[0][:, None] * sides[1][None])[None, :, :, None]
-
-
-def _scaling(vae: VideoAutoencoder) -> float:
-    factor = float(vae.config["scaling_factor"])
-    return 1.0 / factor if vae.config["invert_scale_latents"] else factor

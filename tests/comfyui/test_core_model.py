@@ -64,6 +64,7 @@ def test_core_samplers_make_the_video_of_our_own(
     from_the_same_noise(monkeypatch, pack_module, noise.movedim(2, 1))
     options = sample.SamplingOptions(STEPS, 4.0, sampler="ddim", strength=acting)
     ours = sample.sample(mini_model.transformer, conditions, options, generator).movedim(2, 1)
+    theirs = model.model.process_latent_in(theirs)  # a LATENT is the VAE's, ours are the model's
     assert (theirs - ours).abs().max() < 5e-3 * ours.abs().max()
 
 
@@ -75,6 +76,22 @@ def test_identity_strength_and_seed_count(core_model, ksample, someone):
     assert not torch.equal(ksample(silent, latent, steps=2), plain)  # the reference picture is still shown
     assert torch.equal(ksample(with_identity, latent, steps=2), ksample(with_identity, latent, steps=2))
     assert not torch.equal(ksample(with_identity, latent, steps=2), ksample(with_identity, latent, steps=2, seed=4))
+
+
+def test_a_latent_is_what_the_vae_gives_and_takes_whoever_sampled_it(
+    core_model, ksample, someone, mini_model, encoded, pack_nodes
+):
+    """As in all of ComfyUI, so that any VAE node of the core can stand before or behind a sampler."""
+    model, latent = core_model(someone(1))
+    theirs = ksample(model, latent, steps=2)
+    widgets = (0, 2, 4.0, 1.0, 0.0, 1.0, 17, 0, 0)
+    ours = pack_nodes["FantasyIDSampler"].execute(mini_model, *encoded, *widgets, someone(1)).result[0]["samples"]
+    decode = pack_nodes["FantasyIDDecode"].execute
+    for samples in (theirs, ours):
+        plain = mini_model.vae.decode(samples).sample[0].movedim(0, 3) / 2 + 0.5
+        assert torch.allclose(decode(mini_model, {"samples": samples}, "off").result[0], plain.clamp(0, 1), atol=1e-4)
+    again = model.model.process_latent_in(theirs)
+    assert mini_model.vae.config["scaling_factor"] != 1 and not torch.allclose(again, theirs)
 
 
 def test_two_videos_at_once_are_the_same_two(core_model, ksample, someone, core, pack_nodes, mini_model):
