@@ -190,7 +190,7 @@ def _views_output(views: FaceViews) -> io.NodeOutput:
 
 
 def _weight(name: str, default: float, what: str) -> io.Float.Input:
-    tooltip = f"How much {what} count in Fuse Features; the photograph itself counts 1. Used when combine is 'mean'."
+    tooltip = f"The weight of {what} in Fuse Features; the photograph itself counts 1. Used when combine is 'mean'."
     return io.Float.Input(name, default=default, min=0.0, max=10.0, step=0.05, round=0.001, tooltip=tooltip)
 
 

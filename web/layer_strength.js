@@ -15,7 +15,7 @@ const ROUND = 0.05;
 
 /** "1 1 0.5 @ 0-60%; 0.8" → the first part's numbers, and what stands behind them. */
 export function readStrength(text) {
-  const [, numbers, rest] = /^([^@;]*)(.*)$/s.exec(text ?? "");
+  const [, numbers, rest] = /^([^@;]*)(.*)$/s.exec((text ?? "").normalize("NFKC")); // wide letters too
   const values = numbers.trim().split(/[\s,]+/).filter(Boolean).map(Number);
   const good = values.length > 0 && values.every((value) => Number.isFinite(value) && value >= 0 && value <= MOST);
   return { values: good ? values : null, rest };

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, replace
 from math import isfinite
 
@@ -86,7 +87,11 @@ PRESETS: dict[str, LayerStrength] = {
 
 
 def parse_strength(text: str) -> LayerStrength:
-    """A preset's name, or the text form of a :class:`LayerStrength`. Raises InputError, saying what it should be."""
+    """A preset's name, or the text form of a :class:`LayerStrength`. Raises InputError, saying what it should be.
+
+    Wide letters, as Chinese and Japanese keyboards type them (``１；０．５＠０-６０％``), count as their narrow ones.
+    """
+    text = unicodedata.normalize("NFKC", text)
     named = PRESETS.get(text.strip().lower())
     return named or LayerStrength(tuple(_parse_band(part.strip()) for part in text.split(";") if part.strip()))
 

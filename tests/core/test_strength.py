@@ -75,6 +75,11 @@ def test_any_strength_survives_being_written_and_read(some):
     )
 
 
+def test_wide_letters_of_chinese_and_japanese_keyboards_are_read():
+    wide = parse_strength("１　１，０．５＠０－６０％；0.8 ＠ 60-100%")
+    assert wide == parse_strength("1 1 0.5 @ 0-60%; 0.8 @ 60-100%")
+
+
 @pytest.mark.parametrize("text", ["strong", "1 @ 80%", "1 @ 20-", "1 1 x", "@ 0-50%", "1..2", "1 @ 0.1.2-5%"])
 def test_text_that_is_no_strength_is_refused_with_an_example(text):
     with pytest.raises(InputError, match=r"as in '1 1 0\.5 @ 0-80%'"):
