@@ -58,15 +58,19 @@ export async function openTemplate(page, name, picture = null) {
     return images.length && images.every((image) => image.complete && image.naturalWidth > 0);
   }, `template-workflow-${name}`);
   if (picture) await page.screenshot({ path: picture });
-  const before = await page.evaluate(() => window.app.graph.id);
+  await page.evaluate(() => window.app.graph._nodes.forEach((node) => (node.wasThere = true)));
   await card.click();
-  await page.waitForFunction((old) => window.app.graph.id !== old && window.app.graph._nodes.length > 3, before);
+  await page.waitForFunction(() => window.app.graph._nodes.length > 3 && !window.app.graph._nodes.some((node) => node.wasThere));
   await card.waitFor({ state: "detached" });
   await page.waitForTimeout(2500);
 }
 
 /** Everything into the window, clear of the editor's own panels. */
 export async function showAll(page) {
+  await page.evaluate(async () => {
+    const settings = window.app.extensionManager.setting;
+    if (settings.get("Comfy.RightSidePanel.IsOpen")) await settings.set("Comfy.RightSidePanel.IsOpen", false);
+  });
   await page.evaluate(() => {
     const graph = window.app.graph;
     const boxes = [...graph._nodes.map((n) => [n.pos[0], n.pos[1] - 30, n.size[0], n.size[1] + 30]),

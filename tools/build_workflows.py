@@ -184,7 +184,7 @@ def _layer_strength_groups() -> list[Group]:
 
 def _faster() -> dict[str, Node]:
     nodes = _input_nodes("five_stages_faster") | _face_nodes() | _geometry_nodes() | _view_nodes()
-    speed = Node("FantasyIDSpeedOptions", (X["file"], 710), (360, 530), {"preset": "fast"})
+    speed = Node("FantasyIDSpeedOptions", (X["file"], 690), (360, 555), {"preset": "fast"})
     links = {"identity": ("identity", "identity"), "speed": ("speed", "speed")}
     return nodes | _identity_nodes("reference") | {"speed": speed} | video_nodes(X["video"], **links)
 

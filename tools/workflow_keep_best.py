@@ -33,7 +33,7 @@ def keep_best() -> dict[str, Node]:
         "views": Node("FantasyIDAugmentViews", (800, TOP), (420, 370), seen),
         "identity": Node("FantasyIDFuseFeatures", (800, 430), (420, 200), fused),
         **prompt_nodes(PROMPT, [(0, 560), (400, 560), (0, 820)]),
-        "seeds": Node("FantasyIDSeeds", (1320, TOP), (420, 110), {"count": 3}),
+        "seeds": Node("FantasyIDSeeds", (1320, TOP), (420, 120), {"count": 3}),
         "sampler": Node("FantasyIDSampler", (1320, 170), (420, 780), sampled),
         "frames": Node("FantasyIDDecode", (1320, 1010), (420, 110), {"model": model, "latent": ("sampler", "latent")}),
         "score": Node("FantasyIDScore", (1840, TOP), (420, 260), scored),
