@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -14,6 +15,9 @@ from typing import Any
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # before torch: its profiler prints a line per use
 import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 Work = Callable[[], Any]
 MEBIBYTE = 1024**2
@@ -109,6 +113,68 @@ def allocations(work: Work) -> list[int]:
     events: Any = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
     memory = [event for event in events if event.name() == "[memory]"]
     return [event.nbytes() for event in sorted(memory, key=lambda event: event.start_ns())]
+
+
+@torch.no_grad()
+def held(work: Work, *before: torch.nn.Module | torch.Tensor) -> int:
+    """The most bytes of tensors that ``work`` holds at once beyond those of ``before``, on torch's meta device.
+
+    Nothing is computed and no memory is taken, so that any size can be counted on any machine. Attention counts as a
+    card's own kernel does it, without a score matrix; what kernels keep for themselves is not seen.
+    """
+    with _Flash(), _Held(before) as counter:
+        result = work()
+    del result
+    return counter.most
+
+
+class _Held(TorchDispatchMode):
+    """Follows every tensor's memory from the operator that makes it until nobody holds it."""
+
+    def __init__(self, before: Sequence[torch.nn.Module | torch.Tensor]) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        tensors = [t for each in before for t in ([each] if isinstance(each, torch.Tensor) else _tensors(each))]
+        self._known = {tensor.untyped_storage()._cdata for tensor in tensors}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and kwargs.get("device") == torch.device("cpu"):
+            return args[0].new_empty(args[0].shape)  # it leaves the device, and meta has nothing to copy
+        out = func(*args, **kwargs)
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self._follow(tensor.untyped_storage())
+        return out
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.now += size
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+class _Flash(TorchFunctionMode):
+    """Attention as cards do it: a result laid out as the tokens are, and nothing else. On meta torch makes scores."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = dict(kwargs or {})
+        if func is not torch.nn.functional.scaled_dot_product_attention:
+            return func(*args, **named)
+        query, value = named.get("query", args[0] if args else None), named.get("value", args[2] if args else None)
+        batch, heads, rows, _ = query.shape
+        return query.new_empty(batch, rows, heads, value.shape[-1]).transpose(1, 2)
+
+
+def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [*module.parameters(), *module.buffers()]
 
 
 @torch.no_grad()

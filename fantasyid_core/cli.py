@@ -19,12 +19,13 @@ from .doctor import run_doctor
 from .errors import FantasyIDError, InputError
 from .faces.detect import RULES
 from .faces.detectors import DETECTORS
-from .generate import GenerateOptions, generate
+from .generate import GenerateOptions, generate, quiet
 from .geometry.extractors import EXTRACTORS
 from .identity.branches import BRANCHES
 from .images import load_photograph
 from .input_path import INPUT_PATHS
 from .model import MINI, load_model
+from .processes import joined_processes
 from .progress import ProgressCallback
 from .video.levers import PRESETS as SPEEDS
 from .weights.catalog import ASSETS
@@ -54,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fantasyid", description="From one photograph and a prompt to a video.")
     parser.add_argument("--version", action="version", version=f"fantasyid {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_generate(commands.add_parser("generate", help="make one video from one photograph and a prompt"))
+    _add_generate(
+        commands.add_parser("generate", help="make one video from one photograph and a prompt, on one card or several")
+    )
     _add_batch(
         commands.add_parser("batch", help="make every photograph with every prompt and seed, on one card or several")
     )
@@ -242,6 +245,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
 
 def _generate(options: argparse.Namespace) -> int:
     from .video.files import write_mp4, write_webp
+    from .video.parallel import shared_tokens
 
     write = {".mp4": write_mp4, ".webp": write_webp}.get(options.out.suffix.lower())
     if write is None:
@@ -266,16 +270,18 @@ def _generate(options: argparse.Namespace) -> int:
         levers=SPEEDS[options.speed],
         identity_guidance=options.identity_guidance,
     )
-    model = load_model(options.model, models_dirs=options.models)
-    made = generate(load_photograph(options.reference), model, choices, progress_bar)
-    write(options.out, made.frames, options.fps)
-    _say(str(options.out), model.notice)
+    photograph = load_photograph(options.reference)
+    with joined_processes() as processes:
+        model = load_model(options.model, models_dirs=options.models, device=processes.device)
+        with shared_tokens(model.transformer):
+            made = generate(photograph, model, choices, progress_bar if processes.is_first else quiet)
+        if processes.is_first:
+            write(options.out, made.frames, options.fps)
+            _say(str(options.out), model.notice)
     return 0
 
 
 def _batch(options: argparse.Namespace) -> int:
-    from accelerate import PartialState
-
     from .batch import part_of, plan, run_batch
     from .video.files import write_mp4
 
@@ -286,16 +292,15 @@ def _batch(options: argparse.Namespace) -> int:
             f"The prompts cannot be read from {options.prompts}; give a text file, one per line."
         ) from error
     jobs = plan(options.reference, prompts, range(options.seeds), options.out)
-    state = PartialState()
-    model = load_model(options.model, models_dirs=options.models, device=state.device)
-    choices = GenerateOptions("", steps=options.steps, guidance_scale=options.guidance)
-    failures = run_batch(
-        part_of(jobs, state.process_index, state.num_processes),
-        model,
-        choices,
-        lambda path, frames: write_mp4(path, frames, options.fps),
-        _say,
-    )
+    with joined_processes() as processes:
+        model = load_model(options.model, models_dirs=options.models, device=processes.device)
+        failures = run_batch(
+            part_of(jobs, processes.rank, processes.count),
+            model,
+            GenerateOptions("", steps=options.steps, guidance_scale=options.guidance),
+            lambda path, frames: write_mp4(path, frames, options.fps),
+            _say,
+        )
     _say(*(f"Not made: {failure}" for failure in failures))
     return 1 if failures else 0
 

@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management as management
 import comfy.supported_models_base
 import torch
+from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 
+from ..fantasyid_core.config import ModelConfig
 from ..fantasyid_core.errors import InputError
+from ..fantasyid_core.video.identity_context import IdentityContext
 from ..fantasyid_core.video.people import prepare_people
 from ..fantasyid_core.video.schedule import DpmSampler
-from ..fantasyid_core.video.size import SPATIAL_COMPRESSION, rotary_table
+from ..fantasyid_core.video.size import SPATIAL_COMPRESSION, check_video_size, rotary_table
 from ..fantasyid_core.video.strength import LayerStrength
 from ..fantasyid_core.video.text import fit_conditioning
 from .memory import bring_buffers, video_device
@@ -27,7 +31,6 @@ from .preview import preview_weights
 
 if TYPE_CHECKING:
     from ..fantasyid_core.model import FantasyIDModel
-    from ..fantasyid_core.video.identity_context import IdentityContext
     from ..fantasyid_core.video.people import People
     from ..fantasyid_core.video.people_context import PeopleContext
     from ..fantasyid_core.video.transformer import LayerAdaptiveTransformer3DModel
@@ -78,8 +81,23 @@ class Shown:
         if self.people is None:
             return None
         _, frames, _, height, width = latents.shape
-        context = prepare_people(model, self.people, (frames, height, width), latents.device, latents.dtype)
+        here = _WhereTheCallRuns(model)
+        context = prepare_people(here, self.people, (frames, height, width), latents.device, latents.dtype)
         return context.at(self.strength, fraction)
+
+
+class _WhereTheCallRuns:
+    """Keys and values on the tokens' device: ComfyUI's layers follow their input, wherever it keeps their weights.
+
+    The transformer's own way goes to the weights instead, which on a core that pages them is the CPU, in every call.
+    """
+
+    def __init__(self, transformer: LayerAdaptiveTransformer3DModel) -> None:
+        self.model_config: ModelConfig = transformer.model_config
+        self._layers = transformer.layer_attentions()
+
+    def prepare_identity(self, tokens: torch.Tensor) -> IdentityContext:
+        return IdentityContext(tuple(layer.keys_values(tokens[None]) for layer in self._layers))
 
 
 class VideoLatents(comfy.latent_formats.LatentFormat):  # type: ignore[misc]
@@ -98,7 +116,8 @@ class Net(torch.nn.Module):
         transformer = model.transformer
         for name, part in transformer.named_children():
             self.add_module(name, part)
-        self.run = partial(_run, transformer)  # not a submodule, or every weight would be there twice
+        timesteps = int(model.noise_schedule["num_train_timesteps"])
+        self.run = partial(_run, transformer, timesteps)  # not a submodule, or every weight would be there twice
         self.dtype = transformer.dtype
 
     def forward(
@@ -110,9 +129,21 @@ class Net(torch.nn.Module):
         transformer_options: dict[str, Any] | None = None,
         **conditions: Any,
     ) -> torch.Tensor:
-        """Noisy latents [B, C, F, H, W], timestep [B] 0..999, text [B, L, D] → velocity [B, C, F, H, W]."""
+        """Noisy latents [B, C, F, H, W], timestep [B] 0..999, text [B, L, D] → velocity [B, C, F, H, W].
+
+        Through the core's wrappers, by which EasyCache and others stand in for a call.
+        """
         options = transformer_options or {}
-        return self.run(x.movedim(2, 1), timestep, context, options).movedim(1, 2)
+        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
+        executor = WrapperExecutor.new_class_executor(self._velocity, self, wrappers)
+        velocity: torch.Tensor = executor.execute(x, timestep, context, options)
+        return velocity
+
+    def _velocity(
+        self, x: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor, transformer_options: dict[str, Any]
+    ) -> torch.Tensor:
+        velocity: torch.Tensor = self.run(x.movedim(2, 1), timestep, context, transformer_options)
+        return velocity.movedim(1, 2)
 
 
 class VideoModel(_DiffusersNames):  # type: ignore[misc]
@@ -133,21 +164,37 @@ class VideoModel(_DiffusersNames):  # type: ignore[misc]
             management.archive_model_dtypes(self.diffusion_model)
         kept = DpmSampler(1, model.noise_schedule).alphas_cumprod.clamp(min=_LEAST_SIGNAL)
         self.model_sampling.set_sigmas(((1 - kept) / kept) ** 0.5)
-        self.dit = model.config.transformer
+        self.config = model.config
 
     def encode_adm(self, **_: Any) -> None:
         """There is no pooled text."""
 
     def extra_conds(self, **named: Any) -> dict[str, Any]:
-        """The text alone; reference and identity travel with the MODEL."""
+        """The text alone, at the one length that the model reads: the core would repeat a shorter one to fit a longer.
+
+        Reference and identity travel with the MODEL. InputError for a video size that cannot be.
+        """
+        dit = self.config.transformer
+        frames, height, width = named["noise"].shape[-3:]
+        pixels = (height * SPATIAL_COMPRESSION, width * SPATIAL_COMPRESSION)
+        check_video_size((frames - 1) * dit.temporal_compression + 1, *pixels, self.config)
         conditions: dict[str, Any] = comfy.model_base.BaseModel.extra_conds(self, **named)
+        text = named.get("cross_attn")
+        if text is not None:
+            if text.shape[-1] != dit.text_embed_dim:
+                raise InputError(
+                    f"This conditioning is {text.shape[-1]} numbers wide, but the video model reads "
+                    f"{dit.text_embed_dim}; encode the prompt with Encode Prompt."
+                )
+            conditions["c_crossattn"] = comfy.conds.CONDRegular(fit_conditioning(text, dit.text_length))
         return conditions
 
     def memory_required(self, input_shape: list[int], cond_shapes: object = None) -> int:
         """Bytes that a call on latents [B, C, F, H, W] needs beside the weights."""
         batch, _, *grid = input_shape
-        tokens = self.dit.text_length + int(torch.Size(grid).numel()) // self.dit.patch_size**2
-        return batch * tokens * self.dit.width * self.get_dtype().itemsize * _ACTIVATIONS
+        dit, dtype = self.config.transformer, self.manual_cast_dtype or self.get_dtype()
+        tokens = dit.text_length + int(torch.Size(grid).numel()) // dit.patch_size**2
+        return batch * tokens * dit.width * dtype.itemsize * _ACTIVATIONS
 
 
 def add_preview(shell: VideoModel, model: FantasyIDModel) -> None:
@@ -157,17 +204,18 @@ def add_preview(shell: VideoModel, model: FantasyIDModel) -> None:
     shell.latent_format.latent_rgb_factors_bias = (2 * weights[-1] - 1).tolist()
 
 
-def fraction_of(options: dict[str, Any]) -> float:
-    """How far the denoising is, 0..1, from the noise levels that the core passes on; 0 where it passes none."""
-    levels, now = options.get("sample_sigmas"), options.get("sigmas")
-    if levels is None or now is None or len(levels) < 2:
-        return 0.0
-    passed = int((levels > float(now.flatten()[0]) * (1 + 1e-4)).sum())
-    return min(passed / (len(levels) - 1), 1.0 - 1e-6)
+def fraction_of(timestep: float, timesteps: int) -> float:
+    """How far the denoising is, 0..1, at ``timestep`` (timesteps - 1: noise, 0: nearly clean).
+
+    With scheduler "simple" this is step / steps. From the noise level and not from the step's number, so that a run
+    that starts in the middle (denoise below 1, the second of two samplers) is as far as it is.
+    """
+    return (timesteps - 1 - timestep) / timesteps
 
 
 def _run(
     transformer: LayerAdaptiveTransformer3DModel,
+    timesteps: int,  # of the noise schedule
     latents: torch.Tensor,  # [B, F, C, H, W]
     timestep: torch.Tensor,
     text: torch.Tensor,
@@ -177,13 +225,13 @@ def _run(
     reference = torch.zeros_like(latents) if shown is None else shown.reference_of(latents)
     _, frames, _, height, width = latents.shape
     bring_buffers(transformer, latents.device)
-    config = transformer.model_config
+    config, fraction = transformer.model_config, fraction_of(float(timestep[0]), timesteps)
     velocity: torch.Tensor = transformer(
         hidden_states=torch.cat([latents, reference], dim=2),
-        encoder_hidden_states=fit_conditioning(text, config.transformer.text_length),
+        encoder_hidden_states=text,
         timestep=timestep,
         image_rotary_emb=rotary_table(config, frames, height, width, latents.device),
-        identity=None if shown is None else shown.acting(transformer, latents, fraction_of(options)),
+        identity=None if shown is None else shown.acting(transformer, latents, fraction),
         check=management.throw_exception_if_processing_interrupted,
         return_dict=False,
     )[0]

@@ -302,10 +302,10 @@ class Decode(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: FantasyIDModel, latent: dict[str, torch.Tensor], tiled: str) -> io.NodeOutput:
-        """latent: samples [1, C, F, H, W] → IMAGE [N, 8·H, 8·W, 3]."""
+        """latent: samples [B, C, F, H, W] → IMAGE [B·N, 8·H, 8·W, 3], one video after the other."""
         from ..fantasyid_core.video.vae import decode_latents
 
-        samples = latent["samples"]  # (1, C, F, H, W)
+        samples = latent["samples"]  # (B, C, F, H, W)
         if samples.ndim != 5:
             raise InputError("This is the latent of an image, not of a video; connect the Layer-Adaptive Sampler's.")
         vae = require_vae(model)
@@ -314,8 +314,11 @@ class Decode(io.ComfyNode):
         in_tiles = tiled == "on" or (tiled == "auto" and management.get_free_memory(device.load) < room)
         on_device(vae, device, room // 4 if in_tiles else room)
         note = partial(show_text, cls)
-        frames = decode_latents(vae, samples.movedim(1, 2), in_tiles, node_progress(1), note)
-        return io.NodeOutput(image_from_pictures(frames), FRAME_RATE)
+        videos = [
+            image_from_pictures(decode_latents(vae, video, in_tiles, node_progress(1), note))
+            for video in samples.movedim(1, 2).split(1)
+        ]
+        return io.NodeOutput(torch.cat(videos), FRAME_RATE)
 
 
 def _encode(model: FantasyIDModel, text: str) -> torch.Tensor:

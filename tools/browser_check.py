@@ -1,9 +1,11 @@
 """Try the pack in ComfyUI's own editor, in headless Chromium: ``make browser``.
 
-With the frontend that this ComfyUI brings and with a newer one, in both renderers: every workflow is loaded, run and
-screenshotted (tools/screenshot_workflows.mjs), and the bars of Layer Strength are dragged, saved and loaded again
-(tools/browser_bars.mjs). Needs Node.js, a Chromium ($CHROMIUM, default /usr/bin/chromium) and `.venv-comfyui`. Look at
-the pictures in ``--out``: a script cannot see that something is ugly.
+With the frontend that this ComfyUI brings and with a newer one, in both renderers: every workflow is opened from the
+template browser, run and screenshotted (tools/screenshot_workflows.mjs), the bars of Layer Strength are dragged, saved
+and loaded again (tools/browser_bars.mjs), and every help page is opened by its node's circled i
+(tools/browser_help.mjs). Needs Node.js, a Chromium ($CHROMIUM, default /usr/bin/chromium) and `.venv-comfyui`. Look at
+the pictures in ``--out``: a script cannot see that something is ugly. On two cores it takes the better part of an hour;
+`--without workflows` takes ten minutes.
 """
 
 from __future__ import annotations
@@ -18,22 +20,25 @@ from comfyui_server import running_server
 
 NEWER_FRONTEND = "1.58.1"
 BROUGHT = "as installed"
+#: Part of the check → its scripts with their further arguments; "vue" is the newer renderer.
+SCRIPTS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "bars": (("browser_bars.mjs",),),
+    "help": (("browser_help.mjs",), ("browser_help.mjs", "vue")),
+    "workflows": (("screenshot_workflows.mjs",), ("screenshot_workflows.mjs", "vue")),
+}
 
 
 def main() -> int:
     """Run everything; 1 when a script found a fault."""
     parser = argparse.ArgumentParser(description="The pack in a real browser; needs Node.js and Chromium.")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "browser")
-    parser.add_argument("--bars-only", action="store_true", help="leave the workflows out, which take minutes")
+    parser.add_argument("--without", nargs="+", choices=tuple(SCRIPTS), default=(), help="what to leave out")
     options = parser.parse_args()
     failed = []
     for version in (BROUGHT, NEWER_FRONTEND):
         folder = options.out / version.replace(" ", "-")
         with running_server(folder / "base", ("--cpu", *frontend_option(version, options.out))) as server:
-            runs: list[tuple[str, ...]] = [("browser_bars.mjs",)]
-            if not options.bars_only:
-                runs += [("screenshot_workflows.mjs",), ("screenshot_workflows.mjs", "vue")]
-            for script, *more in runs:
+            for script, *more in [run for name, runs in SCRIPTS.items() if name not in options.without for run in runs]:
                 command = ["node", str(ROOT / "tools" / script), server.address, str(folder), *more]
                 if subprocess.run(command, cwd=ROOT, check=False).returncode:
                     failed.append(f"{' '.join([script, *more])} with frontend {version}")

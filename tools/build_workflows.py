@@ -75,7 +75,7 @@ def _face_nodes() -> dict[str, Node]:
 def _geometry_nodes() -> dict[str, Node]:
     x = X["geometry"]
     return {
-        "geometry": Node("FantasyIDExtractGeometry", (x, TOP), (340, 130), {"face": ("faces", "face")}),
+        "geometry": Node("FantasyIDExtractGeometry", (x, TOP), (340, 160), {"face": ("faces", "face")}),
         **_mesh_pictures("overlay"),
     }
 
@@ -83,7 +83,7 @@ def _geometry_nodes() -> dict[str, Node]:
 def _mesh_file_nodes() -> dict[str, Node]:
     x = X["geometry"]
     inputs = {"file": "3d/fantasyid_head.glb", "face": ("faces", "face")}
-    return {"geometry": Node("FantasyIDLoadMesh", (x, TOP), (340, 130), inputs), **_mesh_pictures("overlay")}
+    return {"geometry": Node("FantasyIDLoadMesh", (x, TOP), (340, 160), inputs), **_mesh_pictures("overlay")}
 
 
 def _mesh_pictures(output: str) -> dict[str, Node]:
@@ -91,7 +91,7 @@ def _mesh_pictures(output: str) -> dict[str, Node]:
     title = "The mesh on the photograph"
     saved = {"geometry": ("geometry", "geometry")}
     return {
-        "overlay": Node("PreviewImage", (x, 190), (340, 400), {"images": ("geometry", output)}, title),
+        "overlay": Node("PreviewImage", (x, 220), (340, 370), {"images": ("geometry", output)}, title),
         "mesh": Node("FantasyIDSaveMesh", (x, 650), (340, 140), saved),
         "turn": Node("Preview3D", (x, 850), (340, 380), {"model_file": ("mesh", "path")}, "Turn it with the mouse"),
     }
@@ -169,7 +169,7 @@ def _layer_strength() -> dict[str, Node]:
     x, y, made = X["geometry"], BOTTOM + HEAD + 20, ("strength", "strength")
     drawn = {"strength": made, "model": ("model", "model")}
     nodes |= {
-        "strength": Node("FantasyIDLayerStrength", (x, y), (400, 520), {"preset": "motion first"}),
+        "strength": Node("FantasyIDLayerStrength", (x, y), (400, 360), {"preset": "motion first"}),
         "plot": Node("FantasyIDPlotStrength", (x + 460, y), (340, 150), drawn),
         "map": Node("PreviewImage", (x + 860, y), (700, 520), {"images": ("plot", "image")}, "Layers × steps"),
     }

@@ -11,6 +11,7 @@ from workflow_parts import (
     BLUE,
     GREEN,
     GREY,
+    GUIDANCE,
     HEAD,
     RED,
     TOP,
@@ -23,7 +24,7 @@ from workflow_parts import (
 )
 
 PROMPT = "A woman in an orange space suit smiles and slowly turns her head to the left, bright studio light"
-BOTTOM = 1150  #: of the groups
+BOTTOM = 1250  #: of the groups
 MODEL, FACE, GEOMETRY = ("model", "model"), ("faces", "face"), ("geometry", "geometry")
 VIEWS, IDENTITY = ("views", "views"), ("identity", "identity")
 #: x of the columns: the photograph with the prompt, three stages, the video
@@ -86,11 +87,11 @@ def views_from_images() -> dict[str, Node]:
         "all": Node(
             "ImageBatch", (FIRST, 1040), (340, 60), {"image1": ("two", "IMAGE"), "image2": ("photo3", "IMAGE")}
         ),
-        "views": Node("FantasyIDViewsFromImages", (SECOND, TOP), (420, 150), {"images": ("all", "IMAGE")}),
-        "sheet": Node("PreviewImage", (SECOND, 210), (420, 260), seen, "All views"),
-        "faces": Node("FantasyIDDetectFaces", (SECOND, 530), (420, 220), {"image": ("photo", "IMAGE")}),
-        "geometry": Node("FantasyIDExtractGeometry", (SECOND, 810), (420, 90), {"face": FACE}),
-        "identity": Node("FantasyIDFuseFeatures", (SECOND, 960), (420, 170), fused),
+        "views": Node("FantasyIDViewsFromImages", (SECOND, TOP), (420, 180), {"images": ("all", "IMAGE")}),
+        "sheet": Node("PreviewImage", (SECOND, 240), (420, 260), seen, "All views"),
+        "faces": Node("FantasyIDDetectFaces", (SECOND, 560), (420, 310), {"image": ("photo", "IMAGE")}),
+        "geometry": Node("FantasyIDExtractGeometry", (SECOND, 930), (420, 160), {"face": FACE}),
+        "identity": Node("FantasyIDFuseFeatures", (SECOND, 1150), (420, 200), fused),
     }
     return nodes | video_nodes(VIDEO, identity=IDENTITY)
 
@@ -102,7 +103,7 @@ def identity_file() -> dict[str, Node]:
         | _detected()
         | _stages()
         | {
-            "kept": Node("FantasyIDSaveIdentity", (SECOND, 850), (420, 110), {"identity": IDENTITY}),
+            "kept": Node("FantasyIDSaveIdentity", (SECOND, 930), (420, 140), {"identity": IDENTITY}),
             "card": Node("FantasyIDIdentityCard", (FIRST, 830), (340, 80), {"identity": IDENTITY}),
             "shown": Node(
                 "PreviewImage", (FIRST, 970), (340, 340), {"images": ("card", "card")}, "What the file holds"
@@ -121,7 +122,7 @@ def core_ksampler() -> dict[str, Node]:
     """All nodes by key."""
     x, core = VIDEO, ("core", "core model")
     texts = {"positive": ("positive", "conditioning"), "negative": ("negative", "conditioning")}
-    chosen = {"steps": 20, "cfg": 6.0, "sampler_name": "euler", "scheduler": "simple"}
+    chosen = {"steps": 20, "cfg": GUIDANCE, "sampler_name": "euler", "scheduler": "simple"}
     sampled = {"model": core, "latent_image": ("core", "empty latent"), **texts, **chosen}
     return (
         _start("core_ksampler")
@@ -151,7 +152,7 @@ def two_branches() -> dict[str, Node]:
         if row:
             fused = {"model": MODEL, "views": VIEWS, "geometry": GEOMETRY, "branches": branches}
             key = f"identity{row}"
-            nodes[key] = Node("FantasyIDFuseFeatures", (SECOND, 720 + row * 240), (420, 170), fused, branches)
+            nodes[key] = Node("FantasyIDFuseFeatures", (SECOND, 670 + row * 260), (420, 200), fused, branches)
             who = (key, "identity")
         nodes |= _compared(VIDEO + row * 480, f"{row}", branches, who)
     return nodes
@@ -182,16 +183,16 @@ def _stages() -> dict[str, Node]:
     seen = {"face": FACE, "geometry": GEOMETRY}
     fused = {"model": MODEL, "views": VIEWS, "geometry": GEOMETRY}
     return {
-        "geometry": Node("FantasyIDExtractGeometry", (SECOND, TOP), (420, 130), {"face": FACE}),
-        "views": Node("FantasyIDAugmentViews", (SECOND, 190), (420, 370), seen),
-        "identity": Node("FantasyIDFuseFeatures", (SECOND, 620), (420, 170), fused),
+        "geometry": Node("FantasyIDExtractGeometry", (SECOND, TOP), (420, 160), {"face": FACE}),
+        "views": Node("FantasyIDAugmentViews", (SECOND, 220), (420, 390), seen),
+        "identity": Node("FantasyIDFuseFeatures", (SECOND, 670), (420, 200), fused),
     }
 
 
 def _compared(left: int, key: str, title: str, who: Link, **widgets: float) -> dict[str, Node]:
     """A sampler, its decoder and its video in one column."""
     texts = {"positive": ("positive", "conditioning"), "negative": ("negative", "conditioning")}
-    sampled = {"model": MODEL, "identity": who, **texts, **widgets}
+    sampled = {"model": MODEL, "identity": who, **texts, "guidance_scale": GUIDANCE, **widgets}
     frames, video = f"frames{key}" if key != "0" else "frames", f"video{key}" if key != "0" else "video"
     save = f"save{key}" if key != "0" else "save"
     saved = {"video": (video, "VIDEO"), "filename_prefix": "fantasyid/compare"}
@@ -209,7 +210,7 @@ def _groups(last: str, width: int, below: int = BOTTOM) -> list[Group]:
     """Frames around the four columns; ``width`` of the last one."""
     top, height = TOP - HEAD, HEAD + below
     return [
-        Group("Your photograph, your prompt", (INPUT - 20, top, 380, HEAD + 1250), GREY),
+        Group("Your photograph, your prompt", (INPUT - 20, top, 380, height), GREY),
         Group("The face", (FIRST - 20, top, 380, height), BLUE),
         Group("Shape, views, identity", (SECOND - 20, top, 460, height), GREEN),
         Group(last, (VIDEO - 20, top, width, height), RED),
@@ -235,7 +236,7 @@ _COPIED = ("sampler", "frames", "video", "save")
 
 
 def _pictures_groups() -> list[Group]:
-    groups = _groups("The video", 880)
+    groups = _groups("The video", 880, 1370)
     return [groups[0], Group("More pictures of the same person", groups[1].box, VIOLET), *groups[2:]]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workflow_format import Group, Node
-from workflow_parts import AMBER, BLUE, GREY, HEAD, RED, TOP, note, prompt_nodes
+from workflow_parts import AMBER, BLUE, GREY, GUIDANCE, HEAD, RED, TOP, note, prompt_nodes
 
 PROMPT = "A woman in an orange space suit smiles and slowly turns her head to the left, bright studio light"
 TEXT = (
@@ -20,6 +20,7 @@ def keep_best() -> dict[str, Node]:
     fused = {"model": model, "views": ("views", "views"), "geometry": ("geometry", "geometry")}
     texts = {"positive": ("positive", "conditioning"), "negative": ("negative", "conditioning")}
     sampled = {"model": model, **texts, "seed": ("seeds", "seed"), "identity": ("identity", "identity")}
+    sampled |= {"guidance_scale": GUIDANCE}
     frames, best = ("frames", "images"), ("best", "best_images")
     scored = {"images": frames, "photograph": photo, "fps": fps}
     chosen = {"images": frames, "score": ("score", "likeness"), "seeds": ("seeds", "seed")}
@@ -28,7 +29,7 @@ def keep_best() -> dict[str, Node]:
         "note": note("The best of three", TEXT),
         "photo": Node("LoadImage", (0, TOP), (340, 430), {"image": "fantasyid_astronaut.png"}, "Your photograph"),
         "faces": Node("FantasyIDDetectFaces", (400, TOP), (340, 310), {"image": photo}),
-        "geometry": Node("FantasyIDExtractGeometry", (400, 370), (340, 130), {"face": ("faces", "face")}),
+        "geometry": Node("FantasyIDExtractGeometry", (400, 370), (340, 160), {"face": ("faces", "face")}),
         "views": Node("FantasyIDAugmentViews", (800, TOP), (420, 370), seen),
         "identity": Node("FantasyIDFuseFeatures", (800, 430), (420, 200), fused),
         **prompt_nodes(PROMPT, [(0, 560), (400, 560), (0, 820)]),

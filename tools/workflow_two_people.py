@@ -64,8 +64,8 @@ def _person(key: str, y: int) -> dict[str, Node]:
     return {
         f"photo_{key}": Node("LoadImage", (0, y), (340, 430), {"image": image}, title),
         f"faces_{key}": Node("FantasyIDDetectFaces", (400, y), (340, 310), {"image": (f"photo_{key}", "IMAGE")}),
-        f"geometry_{key}": Node("FantasyIDExtractGeometry", (800, y), (340, 130), {"face": face}),
-        f"overlay_{key}": Node("PreviewImage", (800, y + 190), (340, 320), overlay, "The mesh"),
+        f"geometry_{key}": Node("FantasyIDExtractGeometry", (800, y), (340, 160), {"face": face}),
+        f"overlay_{key}": Node("PreviewImage", (800, y + 220), (340, 290), overlay, "The mesh"),
         f"views_{key}": Node("FantasyIDAugmentViews", (1200, y), (420, 370), seen),
         f"identity_{key}": Node("FantasyIDFuseFeatures", (1680, y), (340, 200), fused),
         f"reference_{key}": Node("PreviewImage", (1680, y + 250), (340, 270), reference, "The reference crop"),

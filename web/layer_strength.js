@@ -46,10 +46,12 @@ class Bars {
     new ResizeObserver(() => this.draw()).observe(this.canvas);
   }
 
-  /** What is shown: the preset's shape, or what the text says. */
+  /** What is shown: what the text says, or the preset's shape, by at least as many bars as the text has. */
   shown() {
-    const text = this.preset.value === CUSTOM ? this.custom.value : this.shapes[this.preset.value];
-    return readStrength(text);
+    const text = readStrength(this.custom.value);
+    if (this.preset.value === CUSTOM) return text;
+    const { values, rest } = readStrength(this.shapes[this.preset.value]);
+    return { values: values && spreadOver(values, Math.max(values.length, text.values?.length ?? 1)), rest };
   }
 
   follow(widget) {
@@ -117,11 +119,7 @@ class Bars {
     const { values, rest } = this.shown();
     if (!values) return;
     const rounded = Math.min(Math.max(Math.round(strength / ROUND) * ROUND, 0), MOST);
-    // a preset may be one number for all layers; to change a single layer it needs as many bars as the text has
-    const wanted = Math.max(values.length, readStrength(this.custom.value).values?.length ?? 1);
-    const spread = this.preset.value === CUSTOM ? values : spreadOver(values, wanted);
-    const place = Math.floor(((bar + 0.5) / values.length) * spread.length);
-    const changed = spread.map((value, index) => (all || index === place ? rounded : value));
+    const changed = values.map((value, index) => (all || index === bar ? rounded : value));
     this.custom.value = writeStrength(changed, rest);
     this.preset.value = CUSTOM;
     this.node.graph?.setDirtyCanvas(true, true);

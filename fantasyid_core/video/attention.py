@@ -13,6 +13,7 @@ from diffusers.models.embeddings import apply_rotary_emb
 from torch import nn
 
 from .attention_choice import ATTENTIONS, require_attention
+from .parallel import check_attention_shareable
 from .slices import row_slices
 
 SEPARATE = ("to_q", "to_k", "to_v")
@@ -48,6 +49,7 @@ class CogVideoXAttention:
         attended = dispatch_attention_fn(
             query, key, value, attn_mask=attention_mask, backend=self._attention_backend, **parallel
         )  # (B, L+N, heads, D)
+        del query, key, value  # or the projection would hold most
         out = attn.to_out[1](attn.to_out[0](attended.flatten(2)))  # (B, L+N, C)
         text, video = out.split([text_length, video_length], dim=1)
         return video, text
@@ -92,6 +94,7 @@ def use_attention(model: nn.Module, name: str) -> Iterator[None]:
     if backend is None:
         yield
         return
+    check_attention_shareable(model, AttentionBackendName(backend))
     processors: list[Any] = [attn.processor for attn in _joint_attentions(model)]
     before = [processor._attention_backend for processor in processors]
     try:

@@ -9,21 +9,20 @@ One person who has the whole frame gives exactly what the same identity gives al
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 
 from ..arrays import FloatArray, checked_array
+from ..config import ModelConfig
 from ..errors import InputError
 from ..identity.identity import Identity
 from ..images import NEUTRAL_GREY
+from .identity_context import IdentityContext
 from .people_context import PeopleContext
 from .strength import LayerStrength
 from .vae import reference_pixels
-
-if TYPE_CHECKING:
-    from .transformer import LayerAdaptiveTransformer3DModel
 
 AUTO = "auto"  #: everybody with this region gets an equal strip of the frame, from left to right
 #: Vertical strips of the frame by name: left and right edge as fractions of the width.
@@ -36,6 +35,16 @@ STRIPS: dict[str, tuple[float, float]] = {
     "right third": (2 / 3, 1.0),
 }
 REGIONS = (AUTO, *STRIPS)
+
+
+class PreparesIdentity(Protocol):
+    """The transformer, or what an editor puts around it."""
+
+    model_config: ModelConfig
+
+    def prepare_identity(self, tokens: torch.Tensor) -> IdentityContext:
+        """Identity tokens [T, I] → every layer's keys and values."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +138,7 @@ def people_pixels(people: People, height: int, width: int) -> torch.Tensor:
 
 
 def prepare_people(
-    model: LayerAdaptiveTransformer3DModel,
+    model: PreparesIdentity,
     people: People,
     latents: tuple[int, int, int],
     device: torch.device | str,

@@ -16,6 +16,7 @@ from ..progress import ProgressCallback, silent
 from .compiling import compiled_blocks
 from .identity_context import IdentityContext
 from .levers import AS_SET, EXACT, Levers
+from .parallel import check_shareable, mean_over_shares, processes_sharing
 from .people_context import PeopleContext
 from .schedule import NOISE_SCHEDULE, make_sampler
 from .size import rotary_table
@@ -129,13 +130,22 @@ def sample(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise InputError(
-            "The memory is too small for this video, even with the prompt and the negative prompt one after the other; "
-            "make fewer frames or smaller ones, or close what else uses it."
-        ) from error
+        raise InputError(_too_large(processes_sharing(model))) from error
     finally:
         model._reset_stateful_cache()  # a step cache must not carry this video into the next
     return latents
+
+
+def _too_large(processes: int) -> str:
+    if processes > 1:
+        return (
+            "The memory is too small for one process's share of this video; start more processes, let the negative "
+            "prompt run 'sequential', or make fewer or smaller frames."
+        )
+    return (
+        "The memory is too small for this video, even with the prompt and the negative prompt one after the other; "
+        "make fewer frames or smaller ones, or close what else uses it."
+    )
 
 
 def guidance_at(timestep: int, options: SamplingOptions) -> float:
@@ -172,7 +182,8 @@ class _Denoiser:
             self.weights = tuple(weight.to(device) for weight in options.window.weights(frames))
         at_once = self.spans[0].stop
         self.rotary = rotary_table(model.model_config, at_once, height, width, device)
-        self.cache = StepCache(options.levers) if options.levers.cache != "off" else None
+        check_shareable(model, conditions.positive.shape[1], len(self.rotary[0]))
+        self.cache = StepCache(options.levers, mean_over_shares(model)) if options.levers.cache != "off" else None
         self.differences = {name: _Difference(options.levers.guidance_every) for name in ("text", "identity")}
         if not 0.0 <= options.identity_guidance < inf:
             raise InputError(f"Identity guidance must be 0 (off) or above, not {options.identity_guidance:g}.")
@@ -225,7 +236,8 @@ class _Denoiser:
             try:
                 return self._in_windows(names, identity, **where)
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
+                # several processes cannot step down: while one runs out of memory, the others wait for its tokens
+                if not is_out_of_memory(error) or processes_sharing(self.model) > 1:
                     raise
             self.one_by_one = True
             self.tally.note = "too little memory for both branches at once: they ran one after the other"

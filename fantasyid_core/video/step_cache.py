@@ -17,6 +17,7 @@ from .levers import Levers
 
 #: Runs block ``i`` on video [B, N, C] and text [B, L, C].
 RunBlock = Callable[[int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+Mean = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass
@@ -38,10 +39,13 @@ class _Memory:
 
 
 class StepCache:
-    """The memory of one sampling; :meth:`call` gives what one model call needs of it."""
+    """The memory of one sampling; :meth:`call` gives what one model call needs of it.
 
-    def __init__(self, levers: Levers) -> None:
-        self.levers = levers
+    mean: of a tensor with a row per token; with context parallelism over all processes (parallel.mean_over_shares).
+    """
+
+    def __init__(self, levers: Levers, mean: Mean = torch.mean) -> None:
+        self.levers, self.mean = levers, mean
         self._memories: dict[Hashable, _Memory] = {}
 
     def call(self, rows: Sequence[Hashable], step: int, fraction: float, stamp: Hashable = None) -> CachedCall:
@@ -50,7 +54,7 @@ class StepCache:
         stamp: what else decides what the blocks add, such as the identity's strength; when it changes, they are run.
         """
         memories = [self._memories.setdefault(row, _Memory()) for row in rows]
-        return CachedCall(self.levers, memories, step, self.levers.may_skip(fraction), stamp)
+        return CachedCall(self.levers, memories, step, self.levers.may_skip(fraction), stamp, self.mean)
 
 
 @dataclass
@@ -62,6 +66,7 @@ class CachedCall:
     step: int
     may_skip: bool
     stamp: Hashable
+    mean: Mean = torch.mean
 
     def through(self, run: RunBlock, blocks: int, video: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """Video [B, N, C] behind all ``blocks``, or a guess at it without most of them."""
@@ -85,7 +90,7 @@ class CachedCall:
     def _is_near(self, first: torch.Tensor | None) -> bool:
         if first is not None:
             then = torch.cat([m.first for m in self.memories if m.first is not None])
-            change = (first - then).abs().mean() / then.abs().mean()
+            change = self.mean((first - then).abs()) / self.mean(then.abs())
             return bool(change <= self.levers.cache_threshold)
         if self.levers.cache == "magnitude":
             return all(m.rate is not None and m.drift() <= self.levers.cache_threshold for m in self.memories)
@@ -104,10 +109,18 @@ class CachedCall:
             now, alike = added[row : row + 1], m.stamp == self.stamp
             before = [entry for entry in m.added if alike and entry[0] < self.step]  # a call may be a repeated one
             if self.levers.cache == "magnitude":
-                m.rate = _rate(before, now, self.step)
+                m.rate = self._rate(before, now)
             m.added = [*before, (self.step, now)][-1 - self.levers.cache_order :]
             m.first = None if first is None else first[row : row + 1]
             m.stamp, m.skipped, m.grown, m.error = self.stamp, 0, 1.0, 0.0
+
+    def _rate(self, before: list[tuple[int, torch.Tensor]], now: torch.Tensor) -> float | None:
+        """Growth per step of the size of what is added, the mean over the tokens; None without a step before."""
+        if not before:
+            return None
+        then, value = before[-1]
+        growth = self.mean(now.float().norm(dim=-1) / value.float().norm(dim=-1).clamp(min=1e-12))
+        return float(growth) ** (1.0 / (self.step - then))
 
 
 def _extrapolated(added: list[tuple[int, torch.Tensor]], step: int) -> torch.Tensor:
@@ -122,12 +135,3 @@ def _extrapolated(added: list[tuple[int, torch.Tensor]], step: int) -> torch.Ten
                 weight *= (step - other) / (at - other)
         total += weight * value
     return total
-
-
-def _rate(before: list[tuple[int, torch.Tensor]], now: torch.Tensor, step: int) -> float | None:
-    """Growth per step of the size of what is added, the mean over the tokens; None without a step before."""
-    if not before:
-        return None
-    then, value = before[-1]
-    growth = (now.float().norm(dim=-1) / value.float().norm(dim=-1).clamp(min=1e-12)).mean()
-    return float(growth) ** (1.0 / (step - then))

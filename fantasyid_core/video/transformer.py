@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from ..errors import InputError
 from .attention import CogVideoXAttention, fuse_projections, unfuse_projections
 from .identity_context import IdentityContext
 from .layer_attention import LayerAttention, LayerBlock, LayerIdentity
+from .parallel import context_parallel_plan
 from .people_context import PeopleContext
 from .size import SPATIAL_COMPRESSION
 from .slices import SlicedFeedForward
@@ -101,6 +103,7 @@ class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
         self.model_config = config
         layers = config.transformer.layers
         self.transformer_blocks = nn.ModuleList(LayerAdaptiveBlock(config, layer) for layer in range(layers))
+        self.own_tokens = nn.Identity()  # all tokens [B, N, …]; context parallelism leaves this process's share of them
         self.register_to_config(num_layers=layers)
 
     def prepare_identity(self, tokens: torch.Tensor) -> IdentityContext:
@@ -130,6 +133,10 @@ class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
     def unfuse_qkv_projections(self) -> None:
         """See :func:`unfuse_projections`."""
         unfuse_projections(self)
+
+    @property
+    def _cp_plan(self) -> dict[str, Any]:  # type: ignore[override] # diffusers reads an attribute
+        return context_parallel_plan(self.model_config)
 
     @property
     def _interval(self) -> int:
@@ -163,8 +170,11 @@ class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
         grid = (frames, height // patch, width // patch)
         temb = self.time_embedding(self.time_proj(timestep).to(hidden_states.dtype), timestep_cond)  # (B, T)
         joint = self.embedding_dropout(self.patch_embed(encoder_hidden_states, hidden_states))  # (B, L+N, C)
-        text, video = joint.split([encoder_hidden_states.shape[1], grid[0] * grid[1] * grid[2]], dim=1)
+        text, video = map(self.own_tokens, joint.split([encoder_hidden_states.shape[1], prod(grid)], dim=1))
         del joint  # or the first block's input would be held until the last
+        if image_rotary_emb is not None:
+            cos, sin = (self.own_tokens(x[None])[0] for x in image_rotary_emb)
+            image_rotary_emb = cos, sin
 
         def run(i: int, video: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             if check is not None:
@@ -199,7 +209,8 @@ class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
     ) -> tuple[LayerIdentity, ...]:
         if identity is None or block % self._interval:
             return ()
-        return identity.layer(block // self._interval, grid)
+        people = identity.layer(block // self._interval, grid)
+        return tuple(x if x.region is None else x._replace(region=self.own_tokens(x.region)) for x in people)
 
     def _check_learned_positions(self, text_length: int, height: int, width: int) -> None:
         dit = self.model_config.transformer

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..images import NEUTRAL_GREY
 from ..out_of_memory import is_out_of_memory, release_unused
 from ..progress import ProgressCallback, silent
+from .lean_vae import spent
 from .size import LATENT_FRAMES_AT_ONCE, SPATIAL_COMPRESSION
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def _stream(vae: VideoAutoencoder, z: torch.Tensor, chunks: list[slice]) -> Iter
         if vae.post_quant_conv is not None:
             part = vae.post_quant_conv(part)
         pixels, memory = vae.decoder(part, conv_cache=memory)  # (1, 3, f, 8·H, 8·W), -1..1
+        memory = spent(memory)
         frames = (pixels[0].permute(1, 2, 3, 0).float() / 2 + 0.5).clamp(0, 1).cpu()
         yield done, start, frames
         start += len(frames)

@@ -251,6 +251,8 @@ def _empty_vae(config: Mapping[str, Any]) -> Any:  # AutoencoderKLCogVideoX, whi
         raise CheckpointError(
             f"This is a {config['_class_name']}, not CogVideoX's VAE; use CogVideoX-5B-I2V's vae folder."
         )
+    from ..video.lean_vae import lean
+
     values = {key: value for key, value in config.items() if not key.startswith("_")}
     with without_weights():
-        return AutoencoderKLCogVideoX.from_config(values)
+        return lean(AutoencoderKLCogVideoX.from_config(values))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from test_bad_input import refused
 
 STEPS = 10  # divides 1000: the core's "simple" levels are then the trained timesteps
 
@@ -30,8 +31,8 @@ def core_model(pack_nodes, mini_model):
 def ksample(core, encoded):
     """``ksample(model, latent, …)`` → samples of the core's KSampler node."""
 
-    def run(model, latent, seed=3, cfg=4.0, sampler="euler", steps=STEPS):
-        positive, negative = encoded
+    def run(model, latent, seed=3, cfg=4.0, sampler="euler", steps=STEPS, prompts=encoded):
+        positive, negative = prompts
         node = core.NODE_CLASS_MAPPINGS["KSampler"]()
         return node.sample(model, seed, steps, cfg, sampler, "simple", positive, negative, latent)[0]["samples"]
 
@@ -76,13 +77,17 @@ def test_identity_strength_and_seed_count(core_model, ksample, someone):
     assert not torch.equal(ksample(with_identity, latent, steps=2), ksample(with_identity, latent, steps=2, seed=4))
 
 
-def test_two_videos_at_once_are_the_same_two(core_model, ksample, someone, core):
+def test_two_videos_at_once_are_the_same_two(core_model, ksample, someone, core, pack_nodes, mini_model):
     model, latent = core_model(someone(1))
     both = core.NODE_CLASS_MAPPINGS["RepeatLatentBatch"]().repeat(latent, 2)[0]
     made = ksample(model, both, steps=2)
     assert made.shape[0] == 2
     assert torch.allclose(made[:1], ksample(model, latent, steps=2), atol=1e-4)
     assert not torch.allclose(made[0], made[1], atol=1e-2)
+    decode = pack_nodes["FantasyIDDecode"].execute
+    frames = decode(mini_model, {"samples": made}, "off").result[0]
+    assert frames.shape == (2 * 17, 64, 64, 3)
+    assert torch.equal(frames[17:], decode(mini_model, {"samples": made[1:]}, "off").result[0])
 
 
 def test_a_core_lora_changes_this_model_only(core_model, ksample, someone, core, mini_model, pack_module, tmp_path):
@@ -126,6 +131,31 @@ def test_core_patches_act(core_model, ksample, someone):
     assert not torch.equal(ksample(patched, latent, steps=2), ksample(model, latent, steps=2))
 
 
+def test_easycache_skips_calls(core_model, ksample, someone, mini_model):
+    from comfy_extras.nodes_easycache import EasyCacheNode
+
+    model, latent = core_model(someone(1))
+    (cached,) = EasyCacheNode.execute(model, 0.9, 0.1, 0.9, False).result
+    calls = []
+    hook = mini_model.transformer.transformer_blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    try:
+        exact, all_calls = ksample(model, latent), len(calls)
+        calls.clear()
+        assert not torch.equal(ksample(cached, latent), exact)
+    finally:
+        hook.remove()
+    assert 0 < len(calls) < all_calls
+
+
+def test_the_noise_levels_are_the_checkpoints_own(core_model, pack_module, mini_model):
+    sampling = core_model()[0].get_model_object("model_sampling")
+    kept = (
+        pack_module("fantasyid_core.video.schedule").make_sampler("dpm", 10, mini_model.noise_schedule).alphas_cumprod
+    )
+    assert kept[-1] == 0 and sampling.sigmas[-1] > 4000, "the noisiest step is pure noise"
+    torch.testing.assert_close(1 / (1 + sampling.sigmas.double()[:-1] ** 2), kept.double()[:-1], rtol=1e-4, atol=1e-7)
+
+
 def test_the_custom_sampler_makes_the_same_as_ksampler(core_model, ksample, someone, encoded):
     from comfy_extras import nodes_custom_sampler as custom
 
@@ -151,17 +181,112 @@ def test_a_latent_of_another_size_is_refused_in_one_sentence(core_model, ksample
     other = {"samples": torch.zeros(1, 32, 5, 8, 12)}
     with pytest.raises(ValueError, match="96×64 pixels and 5 latent frames, but the model was prepared for 64×64"):
         ksample(model, other, steps=1)
+    even = {"samples": torch.zeros(1, 32, 4, 8, 8)}
+    assert "cannot have 13 frames" in refused(ksample, model, even)
 
 
-def test_the_core_draws_previews_in_colour(core_model, someone):
+def test_cores_previews_have_the_colours_of_our_own(core_model, mini_model, pack_module, monkeypatch):
     import latent_preview
+    import numpy as np
     from comfy.cli_args import LatentPreviewMethod, args
 
-    args.preview_method = LatentPreviewMethod.Latent2RGB
-    model, _ = core_model(someone(1))
-    previewer = latent_preview.get_previewer("cpu", model.model.latent_format)
-    picture = previewer.decode_latent_to_preview(torch.zeros(1, 32, 5, 8, 8))
-    assert picture.size == (8, 8) and picture.mode == "RGB"
+    monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.Auto)
+    latents = torch.randn(1, 32, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    previewer = latent_preview.get_previewer("cpu", core_model()[0].model.latent_format)
+    shown = np.asarray(previewer.decode_latent_to_preview_image("JPEG", latents)[1], dtype=int)
+    ours = np.asarray(pack_module("nodes.preview").latent_preview(mini_model.vae)(latents.movedim(1, 2))[0], dtype=int)
+    assert shown.shape == (8, 8, 3) and abs(shown - ours).max() <= 1 and shown.std() > 5
+
+
+def test_cancel_takes_effect_within_a_step(core_model, ksample, someone, monkeypatch):
+    import comfy.model_management as management
+
+    model, latent = core_model(someone(1))
+    blocks, asked = [], management.throw_exception_if_processing_interrupted
+
+    def check():
+        blocks.append(1)
+        if len(blocks) == 11:
+            management.interrupt_current_processing(True)
+        asked()
+
+    monkeypatch.setattr(management, "throw_exception_if_processing_interrupted", check)
+    with pytest.raises(management.InterruptProcessingException):
+        ksample(model, latent)
+    assert len(blocks) == 11, "the 8 blocks of the first step and 3 of the second"
+
+
+def test_a_strength_belongs_to_a_noise_level_not_to_a_step_of_this_run(core_model, someone, core, encoded, pack_module):
+    """Two samplers in a row, each with half of the steps, make what one makes with all of them."""
+    acting = pack_module("fantasyid_core.video.strength").parse_strength("2 @ 0-25%; 0.5 @ 25-50%")
+    model, latent = core_model(someone(1), strength=acting)
+    advanced = core.NODE_CLASS_MAPPINGS["KSamplerAdvanced"]()
+
+    def run(latent, start, end, add_noise="enable"):
+        more = "enable" if end < 4 else "disable"  # leave the noise that is left
+        given = (model, add_noise, 3, 4, 4.0, "euler", "simple", *encoded, latent, start, end, more)
+        return advanced.sample(*given)[0]
+
+    whole = run(latent, 0, 4)["samples"]
+    halves = run(run(latent, 0, 2), 2, 4, "disable")["samples"]
+    assert (halves - whole).abs().max() < 1e-3
+    always = pack_module("fantasyid_core.video.strength").parse_strength("2 @ 0-25%; 0.5")
+    model, _ = core_model(someone(1), strength=always)
+    assert (run(latent, 0, 4)["samples"] - whole).abs().max() > 1e-2, "or the strengths prove nothing"
+
+
+def test_prompts_of_different_lengths_and_another_width(core_model, ksample, encoded):
+    (positive, negative), (model, latent) = encoded, core_model()
+    tokens = positive[0][0]
+    half = tokens.shape[1] // 2
+    short = [[tokens[:, :half], {}]]
+    fitted = [[torch.cat([tokens[:, :half], tokens[:, half - 1 : half].expand(-1, half, -1)], dim=1), {}]]
+    made = ksample(model, latent, steps=2, prompts=(short, negative))
+    assert torch.equal(made, ksample(model, latent, steps=2, prompts=(fitted, negative)))
+    narrow = [[tokens[..., 1:], {}]]
+    assert refused(ksample, model, latent, prompts=(narrow, narrow)).endswith("with Encode Prompt.")
+
+
+def test_a_step_cache_of_the_core_leaves_out_calls(core_model, ksample, someone, monkeypatch):
+    from comfy_extras.nodes_easycache import EasyCacheNode
+
+    model, latent = core_model(someone(1))
+    calls, network = [], type(model.model.diffusion_model)
+    velocity = network._velocity
+    monkeypatch.setattr(network, "_velocity", lambda *given: calls.append(1) or velocity(*given))
+    cached = EasyCacheNode.execute(model, 3.0, 0.0, 1.0, False).result[0]
+    assert torch.isfinite(ksample(cached, latent)).all()
+    assert 0 < len(calls) < STEPS
+
+
+def test_the_memory_it_asks_for_is_our_samplers_estimate(core_model, pack_module, mini_model):
+    sampling = pack_module("nodes.sampling")
+    needed = core_model()[0].model.memory_required([2, 32, 5, 8, 8])
+    assert needed == sampling.sampling_memory(mini_model, sampling.VideoSize(17, 64, 64)) > 0
+
+
+def test_keys_and_values_are_made_where_the_call_runs(core_model, mini_model, pack_module):
+    """A paged weight lies elsewhere; without a second device, torch's meta device stands for the call's."""
+    core_model()  # its layers are ComfyUI's from here on
+    tokens = torch.zeros(5, mini_model.config.identity_width, device="meta")
+    context = pack_module("nodes.core_video")._WhereTheCallRuns(mini_model.transformer).prepare_identity(tokens)
+    assert {part.device.type for pair in context.keys_values for part in pair} == {"meta"}
+    assert {weight.device.type for weight in mini_model.transformer.parameters()} == {"cpu"}
+
+
+def test_the_manager_knows_the_weights_once(core_model, ksample, someone, mini_model, pack_module, encoded):
+    import comfy.model_management as management
+
+    sampling = pack_module("nodes.sampling")
+    model, latent = core_model(someone(1))
+    size, generator = sampling.asked_size(mini_model, 17, 0, 0), torch.Generator().manual_seed(0)
+    for run in (
+        lambda: ksample(model, latent, steps=1),
+        lambda: sampling.conditions_of(mini_model, *encoded, None, size, generator),
+        lambda: ksample(core_model()[0], latent, steps=1),
+    ):
+        run()
+        assert sum(entry.model.model is model.model for entry in management.current_loaded_models) == 1
 
 
 def test_on_a_real_server(client):
@@ -173,4 +298,6 @@ def test_on_a_real_server(client):
         "KSampler", model=["core", 0], latent_image=["core", 1], positive=["positive", 0], negative=["negative", 0],
         seed=1, steps=4, cfg=3.0, sampler_name="euler", scheduler="simple", denoise=1.0,
     )  # fmt: skip
-    client.run(graph)
+    run = client.run(graph, timeout=200)
+    assert run.ended == "execution_success", run.error
+    assert run.outputs["save"]

@@ -92,6 +92,15 @@ def test_a_node_has_a_help_page_about_all_its_sockets(pack_nodes, node_id):
     assert not missing, f"{node_id}.md does not mention {missing}"
 
 
+def test_the_pictures_of_the_help_pages_are_there_and_small():
+    """The editor looks a relative name up below docs/, whatever page it stands on (make browser opens them all)."""
+    pages = ROOT / "web" / "docs"
+    shown = {name for page in pages.rglob("*.md") for name in re.findall(r"!\[.+?\]\((.+?)\)", page.read_text("utf-8"))}
+    there = {path.relative_to(pages).as_posix(): path.stat().st_size for path in pages.rglob("*.jpg")}
+    assert shown == set(there), "remade by tools/build_help_pictures.py"
+    assert 0 < sum(there.values()) < 600_000
+
+
 @pytest.mark.parametrize("node_id", NODE_IDS)
 def test_sockets_carry_our_types_or_the_cores_own(pack_nodes, node_id):
     for what, port in everything(pack_nodes[node_id]):

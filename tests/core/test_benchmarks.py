@@ -180,7 +180,7 @@ def test_the_difference_of_two_videos_is_the_textbooks():
 def test_the_table_of_levers_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
     from benchmarks import levers
 
-    monkeypatch.setattr(levers, "_faces", lambda frames, person: {"rs": 0.5, "ifs": None, "fm": 0.25})
+    monkeypatch.setattr(levers, "_faces", lambda frames, person: {"rs": 0.5, "ifs": None, "fm": 0.25, "faces": 1.0})
     arguments = [
         "--steps",
         "2",
@@ -199,7 +199,7 @@ def test_the_table_of_levers_goes_on_where_it_stopped(tmp_path, capsys, monkeypa
     layers = MINI.transformer.layers
     assert exact[:5] == ["exact", str(4 * layers), "1.00 ×", "1.00 ×", "same"]
     assert lever[:3] == ["guidance every 2nd step", str(3 * layers), "1.33 ×"]
-    assert float(lever[4]) > 10 and lever[6:] == ["0.500", "–", "0.250"]
+    assert float(lever[4]) > 10 and lever[6:] == ["0.500 (+0.0%)", "–", "0.250 (+0.0%)", "100%"]
     monkeypatch.setattr(levers, "_take", None)  # nothing may be made again
     levers.main(arguments)
     again = capsys.readouterr().out

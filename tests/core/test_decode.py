@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLCogVideoX
 
+from benchmarks.measure import held
 from fantasyid_core.errors import InputError
 from fantasyid_core.images import NEUTRAL_GREY
+from fantasyid_core.video.lean_vae import lean
 from fantasyid_core.video.mini import mini_vae
-from fantasyid_core.video.vae import FITS, decode_latents, encode_reference, reference_pixels
+from fantasyid_core.video.vae import FITS, _chunks, _stream, decode_latents, encode_reference, reference_pixels
 
 CHANNELS = (16, 24, 48, 96)
 
@@ -59,6 +63,38 @@ def test_streamed_decoding_is_the_same_as_decoding_at_once(vae, frames):
     assert video.shape == (4 * (frames - 1) + 1, 32, 48, 3)
     assert video.dtype == np.float32
     np.testing.assert_array_equal(video, expected)
+
+
+@pytest.mark.parametrize("frames", [1, 3, 7])
+@torch.no_grad()
+def test_the_lean_decoder_makes_bit_for_bit_what_diffusers_makes_in_less_memory(cogvideox, frames):
+    z = latents(cogvideox, frames)
+    theirs = cogvideox.decode(z.permute(0, 2, 1, 3, 4)).sample
+    ours = lean(copy.deepcopy(cogvideox))
+    assert {name for name, _ in ours.named_parameters()} == {name for name, _ in cogvideox.named_parameters()}
+    assert torch.equal(ours.decode(z.permute(0, 2, 1, 3, 4)).sample, theirs)
+    expected = (theirs[0].permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1).numpy()
+    np.testing.assert_array_equal(decode_latents(ours, z), expected)
+
+
+@torch.no_grad()
+def test_the_lean_decoder_holds_little_more_than_half_at_full_size():
+    """On torch's meta device, which computes and holds nothing, so that the released size can be counted."""
+    with torch.device("meta"):
+        vae = AutoencoderKLCogVideoX(
+            block_out_channels=(128, 256, 256, 512), layers_per_block=3, latent_channels=16, scaling_factor=0.7
+        ).eval()
+        z = torch.empty(1, 16, 5, 60, 90)
+    theirs = held(lambda: vae.decode(z), vae)
+    lean(vae)
+    assert held(lambda: [*_stream(vae, z, _chunks(5))], vae) < 0.6 * theirs
+
+
+@torch.enable_grad()
+def test_a_lean_vae_can_still_be_trained(cogvideox):
+    vae = lean(copy.deepcopy(cogvideox))
+    vae.decode(latents(vae, 1).permute(0, 2, 1, 3, 4)).sample.mean().backward()
+    assert vae.decoder.conv_in.conv.weight.grad.abs().max() > 0
 
 
 def test_decoding_reports_progress_and_can_be_cancelled(vae):
