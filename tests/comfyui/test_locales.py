@@ -164,8 +164,9 @@ def test_a_help_page_repeats_what_the_node_says_and_the_english_pages_facts(page
         line = rf"^- \*\*{name}\*\* `{port_id}`（[^）]+）：{tooltip}$"
         assert re.search(line, words, re.MULTILINE), f"{node_id}: {path}"
     english_words = (page.parent.parent / f"{node_id}.md").read_text(encoding="utf-8")
-    numbers, ours = (set(re.findall(r"\d+(?:\.\d+)?", text)) for text in (english_words, words))
-    assert ours == numbers
+    for facts in (r"\d+(?:\.\d+)?", r"!\[.+?\]\((.+?)\)"):  # numbers and pictures
+        theirs, ours = (set(re.findall(facts, text)) for text in (english_words, words))
+        assert ours == theirs
 
 
 def test_comfyui_serves_the_help_pages(server):
