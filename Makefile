@@ -45,7 +45,7 @@ test-core: .venv/.installed
 test-comfyui: .venv-comfyui/.installed
 	.venv-comfyui/bin/python -m pytest tests/comfyui
 
-# The nodes in a real browser, two frontends, both renderers; needs Node.js and Chromium (minutes; look at out/browser).
+# The nodes in a real browser, two frontends, both renderers; needs Node.js and Chromium (an hour; look at out/browser).
 browser: .venv-comfyui/.installed
 	npm install --no-save --silent playwright-core
 	.venv-comfyui/bin/python tools/browser_check.py

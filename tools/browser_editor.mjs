@@ -41,6 +41,7 @@ export async function open(page, address, vue) {
     await settings.set("Comfy.VueNodes.Enabled", on);
     await settings.set("Comfy.TutorialCompleted", true);
     await settings.set("Comfy.Minimap.Visible", false);
+    await settings.set("LiteGraph.Canvas.MinFontSizeForLOD", 0); // texts on every node, however small
   }, vue);
   await page.reload(); // a first visit opens the template browser, sooner or later; a second one does not
   await ready(page);

@@ -14,7 +14,7 @@ const [vue, loaded] = ["vue", "loaded"].map((word) => rest.includes(word));
 const asked = rest.filter((word) => !["vue", "loaded"].includes(word));
 
 fs.mkdirSync(folder, { recursive: true });
-const { browser, page, complaints } = await launch(1920, 1080);
+const { browser, page, complaints } = await launch(2400, 1350);
 await open(page, address, vue);
 let failed = 0;
 for (const template of asked.length ? asked : shipped()) {
