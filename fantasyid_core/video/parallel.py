@@ -114,6 +114,13 @@ def check_shareable(model: Any, text: int, video: int) -> None:
             "A step cache of diffusers would decide differently on every card; disable the model's cache, "
             "and choose one in the speed options."
         )
+    heads = model.model_config.transformer.heads
+    padding = -heads % count
+    if padding >= (heads + padding) // count:  # diffusers pads the heads of the last process only
+        raise InputError(
+            f"This model's {heads} attention heads cannot be shared by {count} processes; "
+            f"start a number that divides {heads}."
+        )
     if next(model.parameters()).device.type == "cpu" and (text % count or video % count):
         raise InputError(
             f"Processes on CPUs share evenly, but {text} tokens of the text and {video} of the video cannot be shared "

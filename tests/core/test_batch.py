@@ -51,12 +51,15 @@ def test_two_processes_make_the_files_of_one_and_a_second_run_makes_none(tmp_pat
     (tmp_path / "prompts.txt").write_text("A person smiles\nA person turns left\n", encoding="utf-8")
     arguments = ["-m", "fantasyid_core.cli", "batch", "--reference", str(ASTRONAUT), "--steps", "1"]
     arguments += ["--prompts", str(tmp_path / "prompts.txt")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     for launch, folder in (([sys.executable], "one"), (two, "two"), ([sys.executable], "one")):
         before = {path: path.stat().st_mtime_ns for path in (tmp_path / folder).glob("*.mp4")}
         command = [*launch, *arguments, "--out", str(tmp_path / folder)]
-        subprocess.run(command, check=True, env=environment, timeout=300)
+        said = subprocess.run(
+            command, check=True, env=environment, timeout=300, stdout=subprocess.PIPE, text=True
+        ).stdout
+        assert said.count(".mp4") == 2 - len(before)  # each video is made by one process
         assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     one, other = ({p.name: p.read_bytes() for p in (tmp_path / name).glob("*.mp4")} for name in ("one", "two"))
     assert len(one) == 2 and one == other

@@ -7,11 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import parallel_worker
 import pytest
 import torch
 from safetensors.torch import load_file
 from video_models import noise
+
+from fantasyid_core.cli import main
+from fantasyid_core.evaluation.clips import read_frames
+from fantasyid_core.weights.catalog import ASSETS
 
 TESTS = Path(__file__).resolve().parent
 TOLERANCE = 1e-5  #: of velocities and latents of order 1, in float32
@@ -69,6 +74,18 @@ def test_what_a_cache_decides_by_is_the_mean_over_all_shares(two):
 def test_shares_of_unequal_length_give_the_same_numbers(tmp_path):
     launch(3, str(TESTS / "parallel_worker.py"), str(tmp_path))
     for name in ("release", "paper"):
-        alone = parallel_worker.uneven(parallel_worker.model_of(name, text=5))
+        alone = parallel_worker.uneven(name)
         for rank in range(3):
             assert torch.allclose(load_file(tmp_path / f"{rank}.safetensors")[name], alone, rtol=0, atol=TOLERANCE)
+
+
+def test_the_command_makes_one_file_that_shows_the_video_of_one_process(tmp_path):
+    arguments = ["generate", "--reference", str(ASSETS / "astronaut.png"), "--prompt", "a person smiles"]
+    arguments += ["--steps", "6", "--speed", "fast", "--out"]
+    said = launch(2, "-m", "fantasyid_core.cli", *arguments, str(tmp_path / "two.mp4"))
+    assert said.count("two.mp4") == 1  # only the first process writes and talks
+    assert main([*arguments, str(tmp_path / "one.mp4")]) == 0
+    one, other = ([frame.picture for frame in read_frames(tmp_path / name)] for name in ("one.mp4", "two.mp4"))
+    assert len(one) == len(other) == 17
+    assert np.abs(np.stack(one) - np.stack(other)).max() < 0.02  # the encoder's steps; the frames agree to 1e-5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.mp4", "two.mp4"]
