@@ -36,7 +36,7 @@ class InPlaceSpatialNorm3D(CogVideoXSpatialNorm3D):
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """f [B, C, F, H, W], latents zq [B, Z, F', H', W'] → f normalised, and nothing to remember."""
         if torch.is_grad_enabled():  # which wants the steps between
-            return super().forward(f, zq, conv_cache)
+            return super().forward(f, zq, conv_cache)  # type: ignore[return-value] # diffusers says less than it does
         zq = _resized(zq, f.shape[2:])
         normed = self.norm_layer(f)
         normed.mul_(self.conv_y(zq)[0])
