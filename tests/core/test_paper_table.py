@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.identity_gap import gaps
 from benchmarks.paper_table import (
     EXTENSIONS,
     PROMPTS,
@@ -24,7 +25,7 @@ from fantasyid_core.config import MINI
 from fantasyid_core.errors import CheckpointError
 from fantasyid_core.evaluation.motion import StillFace
 from fantasyid_core.evaluation.watch import SeenFace, mouth_open
-from fantasyid_core.model import new_mini
+from fantasyid_core.model import FantasyIDModel, new_mini
 from fantasyid_core.training.clips import ClipOptions
 from fantasyid_core.training.latents import encode_dataset
 from fantasyid_core.training.shards import make_dataset
@@ -73,15 +74,32 @@ def test_a_variant_trains_once_and_makes_every_prompt(options: argparse.Namespac
 
 
 def test_every_way_beyond_the_paper_changes_the_video(options: argparse.Namespace, tmp_path: Path) -> None:
-    model = new_mini(5)
-    with torch.no_grad():  # the identity has no effect on an untrained mini: F_l and what it adds start at zero
-        for parameter in (*model.transformer.parameters(), *model.identity_encoder.parameters()):
-            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
-    save_mini(model, tmp_path / "mini.safetensors")
+    save_mini(looking_mini(), tmp_path / "mini.safetensors")
     usual = next(iter(made_videos(tmp_path, VARIANTS["full"], 0, options)))[2]
     made = {name: next(iter(extended_videos(tmp_path / "way", name, 0, options)))[2] for name in EXTENSIONS}
     frames = [usual, *made.values()]
     assert all(not np.array_equal(a, b) for i, a in enumerate(frames) for b in frames[:i])
+
+
+def test_a_mini_that_looks_at_the_identity_errs_otherwise_with_somebody_else(
+    options: argparse.Namespace, tmp_path: Path
+) -> None:
+    from fantasyid_core.training.latents import load_encoded
+
+    save_mini(looking_mini(), tmp_path / "mini.safetensors")
+    rows = gaps(tmp_path / "mini.safetensors", load_encoded(options.held_out_latents), 2)
+    right = rows.pop("the right person")
+    assert len(rows) == 6 and all(errors != right for errors in rows.values())
+    assert right == gaps(tmp_path / "mini.safetensors", load_encoded(options.held_out_latents), 2)["the right person"]
+
+
+def looking_mini() -> FantasyIDModel:
+    """One on which the identity has an effect: in an untrained mini F_l and what it adds start at zero."""
+    model = new_mini(5)
+    with torch.no_grad():
+        for parameter in (*model.transformer.parameters(), *model.identity_encoder.parameters()):
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+    return model
 
 
 def test_a_posed_head_keeps_its_shape(options: argparse.Namespace) -> None:
