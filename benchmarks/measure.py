@@ -168,7 +168,8 @@ class _Flash(TorchFunctionMode):
         named = dict(kwargs or {})
         if func is not torch.nn.functional.scaled_dot_product_attention:
             return func(*args, **named)
-        query, value = named.get("query", args[0] if args else None), named.get("value", args[2] if args else None)
+        query = named["query"] if "query" in named else args[0]
+        value = named["value"] if "value" in named else args[2]
         batch, heads, rows, _ = query.shape
         return query.new_empty(batch, rows, heads, value.shape[-1]).transpose(1, 2)
 
