@@ -6,7 +6,7 @@ frames (docs/memory.md has the figures).
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXCausalConv3d, CogVideoXSpatialNorm3D
@@ -42,19 +42,6 @@ class InPlaceSpatialNorm3D(CogVideoXSpatialNorm3D):
         normed.mul_(self.conv_y(zq)[0])
         normed.add_(self.conv_b(zq)[0])
         return normed, {}
-
-
-class Spent(dict[str, Any]):
-    """What a chunk leaves to the next, which takes it out piece by piece, so that old and new are not held at once."""
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """Take out, for good."""
-        return self.pop(key, default)
-
-
-def spent(memory: Any) -> Any:
-    """A decoder's memory, dictionaries in dictionaries, as :class:`Spent`."""
-    return Spent({key: spent(value) for key, value in memory.items()}) if isinstance(memory, dict) else memory
 
 
 def lean(vae: _Module) -> _Module:

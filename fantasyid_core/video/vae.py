@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..images import NEUTRAL_GREY
 from ..out_of_memory import is_out_of_memory, release_unused
 from ..progress import ProgressCallback, silent
-from .lean_vae import spent
+from .memory_presets import TILE
 from .size import LATENT_FRAMES_AT_ONCE, SPATIAL_COMPRESSION
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     VideoAutoencoder = AutoencoderKLCogVideoX | PatchAutoencoder
 
-TILE = 32  #: latent values per side of a decoding tile (256 pixels)
 TILE_OVERLAP = 8  #: of which shared with the neighbour, blended linearly
 
 
@@ -163,10 +162,23 @@ def _stream(vae: VideoAutoencoder, z: torch.Tensor, chunks: list[slice]) -> Iter
         if vae.post_quant_conv is not None:
             part = vae.post_quant_conv(part)
         pixels, memory = vae.decoder(part, conv_cache=memory)  # (1, 3, f, 8·H, 8·W), -1..1
-        memory = spent(memory)
+        memory = _spent(memory)
         frames = (pixels[0].permute(1, 2, 3, 0).float() / 2 + 0.5).clamp(0, 1).cpu()
         yield done, start, frames
         start += len(frames)
+
+
+class _Spent(dict[str, Any]):
+    """What a chunk leaves to the next, which takes it out piece by piece, so that old and new are not held at once."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Take out, for good."""
+        return self.pop(key, default)
+
+
+def _spent(memory: Any) -> Any:
+    """A decoder's memory, dictionaries in dictionaries, as :class:`_Spent`."""
+    return _Spent({key: _spent(value) for key, value in memory.items()}) if isinstance(memory, dict) else memory
 
 
 def _chunks(latent_frames: int) -> list[slice]:
