@@ -94,29 +94,6 @@ def run_doctor(models_dirs: Sequence[Path], write: Callable[[str], object] = pri
     return 1 if report.broken else 0
 
 
-@dataclass(frozen=True)
-class MemoryPreset:
-    """How the parts share the device. name: as the loader node calls it. note: what it costs."""
-
-    name: str
-    note: str
-
-
-def choose_preset(device: str, total_bytes: int) -> MemoryPreset:
-    """The preset for a device with that much memory of its own (bytes; 0 for the CPU).
-
-    Thresholds: 13.4 GB transformer + 9.5 GB text encoder + about 12 GB for the untiled decode (bf16, 49 frames of
-    480×720; the published CogVideoX-5B ladder is 33 → 19 → 11 → 4 GB).
-    """
-    if device == "cpu":
-        return MemoryPreset("cpu", "everything in main memory; use the mini model, the full one takes hours")
-    if total_bytes >= 40e9:
-        return MemoryPreset("all on device", "nothing moves, untiled decode")
-    if total_bytes >= 22e9:
-        return MemoryPreset("one part at a time", "text encoder, transformer and VAE take turns; tiled decode")
-    return MemoryPreset("layer by layer", "weights visit the device block by block; slowest, needs about 8 GB")
-
-
 def choose_device() -> tuple[str, int, str]:
     """(torch device, bytes of its own memory, readable name): CUDA or ROCm, else Apple's MPS, else the CPU."""
     import torch
@@ -137,12 +114,29 @@ def _machine_rows() -> list[Row]:
         device, memory, name = choose_device()
     except (ImportError, OSError) as error:
         return [python, Row(section, "torch", "broken", f"cannot be imported ({error}); install it again")]
-    preset = choose_preset(device, memory)
     size = f", {readable_size(memory)}" if memory else ""
+    return [python, Row(section, "device", "ok", f"{device} ({name}{size})"), *memory_rows(memory)]
+
+
+def memory_rows(memory: int) -> list[Row]:
+    """What the public checkpoint needs at its peak, by how its parts share a card; ``memory``: the card's, 0 = none.
+
+    Calculated (video/memory_plan.py), for 49 frames of 480×720 in bfloat16. ComfyUI's own manager decides which it is.
+    """
+    from .config import RELEASE
+    from .video.memory_plan import chosen_plan, release_plans
+
+    plans = release_plans(RELEASE)
+    chosen = chosen_plan(plans, memory) if memory else None
     return [
-        python,
-        Row(section, "device", "ok", f"{device} ({name}{size})"),
-        Row(section, "memory preset", "ok", f"{preset.name}: {preset.note}"),
+        Row(
+            "Memory of the public checkpoint, 49 frames of 480×720 (calculated)",
+            f"{plan.preset.name} GB card",
+            "warning" if plan is chosen and plan.peak > memory else "ok" if plan is chosen else "absent",
+            f"{readable_size(plan.peak)} at its peak, {plan.highest.name}; {plan.preset}"
+            + (" (this card)" if plan is chosen else ""),
+        )
+        for plan in plans
     ]
 
 

@@ -91,17 +91,16 @@ def test_a_stand_in_counts_as_the_library(monkeypatch, tmp_path):
     assert not [r for r in report.rows if r.status == "warning"]
 
 
-@pytest.mark.parametrize(
-    ("device", "gigabytes", "preset"),
-    [
-        ("cpu", 0, "cpu"),
-        ("cuda", 80, "all on device"),
-        ("cuda", 24, "one part at a time"),
-        ("cuda", 8, "layer by layer"),
-    ],
-)
-def test_the_preset_fits_the_card(device, gigabytes, preset):
-    assert doctor.choose_preset(device, int(gigabytes * 1e9)).name == preset
+@pytest.mark.parametrize(("gigabytes", "card"), [(0, None), (80, "80"), (24, "24"), (15, "16"), (12, "12"), (8, "8")])
+def test_what_the_checkpoint_needs_is_said_for_every_card_and_for_this_one(gigabytes, card):
+    rows = doctor.memory_rows(int(gigabytes * 1e9))
+    assert [row.name for row in rows] == [f"{size} GB card" for size in (80, 24, 16, 12, 8)]
+    assert [row.name for row in rows if "(this card)" in row.detail] == ([f"{card} GB card"] if card else [])
+    assert not [row for row in rows if row.status == "warning"]
+
+
+def test_a_card_that_is_too_small_is_warned_of():
+    assert [row.name for row in doctor.memory_rows(int(2e9)) if row.status == "warning"] == ["8 GB card"]
 
 
 def test_the_device_is_the_one_that_is_there():

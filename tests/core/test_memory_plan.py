@@ -58,7 +58,9 @@ def test_full_size_decoding_holds_what_is_foretold(frames):
     vae = empty_vae(torch.bfloat16)
     z = torch.empty(1, 16, frames, *FULL[1:], dtype=torch.bfloat16, device="meta")
     measured = held(lambda: [*_stream(vae, z, _chunks(frames))], vae, z)
-    assert measured == pytest.approx(plan.decoding_work(plan.DecoderShape(), frames, *FULL[1:], 2, copies=False), rel=0.02)
+    assert measured == pytest.approx(
+        plan.decoding_work(plan.DecoderShape(), frames, *FULL[1:], 2, copies=False), rel=0.02
+    )
 
 
 def test_a_tile_holds_what_is_foretold():
