@@ -46,7 +46,8 @@ def test_the_video_file_has_the_asked_frames(generation):
 def test_the_bar_moves_with_every_step(generation):
     _, run = generation
     steps = [event["value"] for event in run.of_type("progress") if event["node"] == "sampler"]
-    assert steps == list(range(1, STEPS + 1))
+    # a slow step says its number again with the preview's next picture
+    assert sorted(set(steps)) == list(range(1, STEPS + 1)) and steps == sorted(steps)
 
 
 def test_a_preview_picture_comes_with_every_step(generation):

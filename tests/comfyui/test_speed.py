@@ -74,7 +74,7 @@ def test_half_the_steps_of_a_long_video_in_windows_on_a_real_server(client):
     run = client.run(graph(step_share=0.5, guidance_every=2), timeout=200)
     assert run.ended == "execution_success", run.error
     steps = [event["value"] for event in run.of_type("progress") if event["node"] == "sampler"]
-    assert steps == [1, 2]
+    assert sorted(set(steps)) == [1, 2] and steps == sorted(steps)  # a slow step says its number again
     assert run.outputs["save"]
 
 
