@@ -5,6 +5,7 @@ Clip k of seed s is the same whoever makes it: every part draws from a generator
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
 
 from ..arrays import FloatArray, IntArray
 from ..errors import InputError
@@ -97,6 +99,11 @@ class Clip:
 
 def make_clip(options: ClipOptions, index: int) -> Clip:
     """Clip number ``index`` of these options."""
+    with _one_thread():
+        return _made(options, index)
+
+
+def _made(options: ClipOptions, index: int) -> Clip:
     person_index = index if options.people is None else index % options.people
     figure = build_figure(draw_person(_generator(options, _PERSON, person_index)))
     generator = _generator(options, _TAKE, index)
@@ -174,6 +181,17 @@ def own_crops(frames: Bytes, points: FloatArray, side: int) -> Bytes:
         for frame, point in zip(frames, points, strict=True)
     ]
     return np.stack(made).astype(np.uint8)
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    """Within it a matrix product takes one thread: how many share it would decide how its sums are rounded."""
+    context: AbstractContextManager[object] = _matrix_libraries().limit(limits=1)
+    return context
+
+
+@lru_cache(maxsize=1)
+def _matrix_libraries() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
 
 
 def _references(figure: Figure, options: ClipOptions, index: int) -> tuple[Bytes, Bytes, Motion]:
