@@ -172,7 +172,7 @@ def denoising_work(
     tokens = dit.text_length + latent[0] * latent[1] * latent[2] // dit.patch_size**2
     all_tokens = branches * tokens * dit.width * itemsize
     hidden = branches * min(rows, tokens) * _HIDDEN * dit.width * itemsize
-    turned = branches * min(ROWS_AT_ONCE, tokens - dit.text_length) * dit.width * 4
+    turned = branches * min(rows, tokens - dit.text_length) * dit.width * 4
     block = max(
         _AT_ONCE * all_tokens,
         _BESIDE_ROTARY * all_tokens + int(_TURNED[itemsize == 4] * turned),

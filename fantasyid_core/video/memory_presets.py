@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import InputError
+from .slices import ROWS_AT_ONCE
 
 Offload = Literal["none", "parts", "blocks"]
 
-ROWS_AT_ONCE = 4096  #: of a feed-forward; enough to keep a large card busy, a quarter of a full-size video
 LARGE_TILE, TILE, SMALLEST_TILE = 64, 32, 16  #: latent values per side of a decoding tile (8 pixels each)
 
 
@@ -47,19 +46,3 @@ MEMORY_PRESETS = (
     MemoryPreset("12", "blocks", "batched", ROWS_AT_ONCE, LARGE_TILE),
     MemoryPreset("8", "blocks", "sequential", 1024, TILE),
 )
-
-
-def memory_preset(name: str) -> MemoryPreset:
-    """The preset ``name``. Raises InputError, naming them all."""
-    for preset in MEMORY_PRESETS:
-        if preset.name == name:
-            return preset
-    raise InputError(
-        f"There is no memory preset '{name}'; choose one of: {', '.join(preset.name for preset in MEMORY_PRESETS)}."
-    )
-
-
-def preset_below(preset: MemoryPreset) -> MemoryPreset | None:
-    """The next smaller preset."""
-    below = MEMORY_PRESETS[MEMORY_PRESETS.index(preset) + 1 :]
-    return below[0] if below else None

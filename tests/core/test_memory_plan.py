@@ -14,14 +14,13 @@ from benchmarks.memory import narrow_config
 from benchmarks.memory_plan import call_of, empty_t5, empty_transformer, empty_vae
 from benchmarks.models import made_up_hierarchy
 from fantasyid_core.config import MINI, PAPER, RELEASE
-from fantasyid_core.errors import InputError
 from fantasyid_core.identity.encoder import IdentityEncoder
 from fantasyid_core.model import new_mini
 from fantasyid_core.video import memory_plan as plan
+from fantasyid_core.video import slices
 from fantasyid_core.video.lean_vae import lean
-from fantasyid_core.video.memory_presets import MEMORY_PRESETS, TILE, memory_preset, preset_below
+from fantasyid_core.video.memory_presets import MEMORY_PRESETS, TILE
 from fantasyid_core.video.patch_vae import PatchAutoencoder
-from fantasyid_core.video.slices import sliced
 from fantasyid_core.video.vae import _chunks, _stream, decode_latents
 
 FULL = (13, 60, 90)  #: 49 frames of 480×720
@@ -44,11 +43,11 @@ def test_the_public_checkpoints_sizes_are_those_of_its_modules():
 
 @pytest.mark.parametrize("config", [RELEASE, PAPER], ids=["release", "paper"])
 @pytest.mark.parametrize(("branches", "rows"), [(2, 4096), (1, 4096), (1, 1024)])
-def test_a_full_size_call_holds_what_is_foretold(config, branches, rows):
+def test_a_full_size_call_holds_what_is_foretold(config, branches, rows, monkeypatch):
     few = replace(config, transformer=replace(config.transformer, layers=2))  # more layers hold no more
     transformer, call = call_of(few, FULL, branches, torch.bfloat16)
-    with sliced(transformer, rows):
-        measured = held(call.run, transformer, *call.given)
+    monkeypatch.setattr(slices, "ROWS_AT_ONCE", rows)
+    measured = held(call.run, transformer, *call.given)
     foretold = plan.denoising_work(few, FULL, branches, 2, rows)
     assert measured == pytest.approx(foretold, rel=0.03)
 
@@ -85,13 +84,13 @@ def test_a_prompt_holds_what_is_foretold():
 
 @pytest.mark.parametrize("branches", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_real_allocations_of_a_call_are_what_is_foretold(branches, dtype):
+def test_real_allocations_of_a_call_are_what_is_foretold(branches, dtype, monkeypatch):
     """The stated tolerance is 5 %."""
     config = narrow_config(layers=2)
     size = (5, 40, 60)
-    transformer, call = call_of(config, size, branches, dtype, device="cpu")
-    with sliced(transformer, 512):
-        measured = peak_extra(call.run)
+    _, call = call_of(config, size, branches, dtype, device="cpu")
+    monkeypatch.setattr(slices, "ROWS_AT_ONCE", 512)
+    measured = peak_extra(call.run)
     assert measured == pytest.approx(plan.denoising_work(config, size, branches, dtype.itemsize, 512), rel=0.05)
 
 
@@ -142,10 +141,3 @@ def test_what_a_preset_saves_shows_in_its_phase():
     assert of(least, "decoding").work < 0.3 * of(streamed, "decoding").work
     without = plan.memory_plan(RELEASE, plan.RELEASE_SIZES, plan.DecoderShape(), replace(video, guided=False), parts)
     assert without.phases[3].work == of(smaller, "denoising").work  # without guidance there is one branch anyway
-
-
-def test_presets_by_name():
-    assert memory_preset("12").offload == "blocks"
-    assert preset_below(memory_preset("80")) is memory_preset("24") and preset_below(memory_preset("8")) is None
-    with pytest.raises(InputError, match="80, 24, 16, 12, 8"):
-        memory_preset("10")
