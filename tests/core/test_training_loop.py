@@ -110,7 +110,8 @@ def test_an_unknown_optimiser_is_refused() -> None:
 def test_muon_is_torchs_and_takes_a_kernel_as_the_matrix_it_is() -> None:
     torch.manual_seed(0)
     layer = torch.nn.Sequential(torch.nn.Conv2d(4, 6, 3, bias=False))
-    matrix = torch.nn.Parameter(layer[0].weight.detach().flatten(1).clone())
+    matrix, flat = (torch.nn.Parameter(layer[0].weight.detach().flatten(1).clone()) for _ in range(2))
+    own = Muon([flat], 1e-2, 0.01)
     (kernels,) = (o for o in make_optimisers(layer, "muon", 1e-2, 0.01) if isinstance(o, Muon))
     plain = torch.optim.Muon([matrix], lr=1e-2, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw")
     for _ in range(3):
@@ -118,7 +119,10 @@ def test_muon_is_torchs_and_takes_a_kernel_as_the_matrix_it_is() -> None:
         layer[0].weight.grad, matrix.grad = gradient.clone(), gradient.flatten(1)
         kernels.step()
         plain.step()
-    assert torch.allclose(layer[0].weight.flatten(1), matrix, atol=3e-4)  # torch's orthogonalises in bfloat16
+        flat.grad = gradient.flatten(1)
+        own.step()
+    assert torch.equal(layer[0].weight.flatten(1), flat)
+    assert torch.allclose(flat, matrix, atol=3e-4)  # torch's orthogonalises in bfloat16
     kernels.zero_grad()
     assert layer[0].weight.grad is None
 
