@@ -6,6 +6,7 @@ Needs the package websocket-client (in `.venv-comfyui`).
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.error
 import urllib.parse
@@ -17,6 +18,7 @@ from typing import Any
 
 FINAL_EVENTS = ("execution_success", "execution_error", "execution_interrupted")
 PREVIEW_KINDS = (1, 4)  #: binary websocket messages that carry a picture
+TEXT_KIND = 3  #: those that carry the text on a node
 
 Prompt = Mapping[str, Mapping[str, Any]]  #: node id → {"class_type", "inputs"}
 
@@ -36,17 +38,23 @@ class RejectedPromptError(RuntimeError):
 
 @dataclass
 class Run:
-    """What one queued prompt did. previews: the raw bytes of each preview picture."""
+    """What one queued prompt did. previews: the raw bytes of each preview picture. texts: node id, what stood on it."""
 
     prompt_id: str
     events: list[dict[str, Any]] = field(default_factory=list)
     previews: list[bytes] = field(default_factory=list)
+    texts: list[tuple[str, str]] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
     def of_type(self, kind: str) -> list[dict[str, Any]]:
         """The data of every event of one type, in order."""
         return [event["data"] for event in self.events if event["type"] == kind]
+
+    def steps_of(self, node: str) -> list[int]:
+        """Each step that ``node`` reported, in order: once each, however often the moving preview drew it."""
+        said = (re.search(r"Step (\d+) of \d+", text) for at, text in self.texts if at == node)
+        return [int(match[1]) for match in said if match]
 
     @property
     def ended(self) -> str:
@@ -136,8 +144,12 @@ class Client:
 
 def _take(run: Run, message: str | bytes, on_event: Callable[[dict[str, Any]], None] | None) -> None:
     if isinstance(message, bytes):
-        if int.from_bytes(message[:4], "big") in PREVIEW_KINDS:
+        kind = int.from_bytes(message[:4], "big")
+        if kind in PREVIEW_KINDS:
             run.previews.append(message)
+        elif kind == TEXT_KIND:
+            end = 8 + int.from_bytes(message[4:8], "big")
+            run.texts.append((message[8:end].decode(), message[end:].decode()))
         return
     event = json.loads(message)
     if event.get("data", {}).get("prompt_id") == run.prompt_id:
