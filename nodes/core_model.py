@@ -15,6 +15,7 @@ from ..fantasyid_core.video.strength import LayerStrength
 from . import sockets
 from .compat import schema
 from .core_video import OPTION, Shown, VideoModel, add_preview
+from .inputs import size_inputs, who_inputs
 from .memory import on_device, patcher_of, vae_device, video_device
 from .sampling import asked_size, one_of, reference_latents
 
@@ -48,45 +49,8 @@ class CoreModel(io.ComfyNode):
                     round=0.001,
                     tooltip="How much of the identity each layer takes. 1 is as trained, 0 switches it off.",
                 ),
-                io.Int.Input(
-                    "frames",
-                    default=0,
-                    min=0,
-                    max=1025,
-                    step=1,
-                    tooltip="Number of frames: a multiple of 8, plus 1 (17, 49 …). 0 takes the model's own.",
-                ),
-                io.Int.Input(
-                    "width",
-                    default=0,
-                    min=0,
-                    max=4096,
-                    step=16,
-                    tooltip="Width in pixels, divisible by 16. 0 takes the model's own.",
-                ),
-                io.Int.Input(
-                    "height",
-                    default=0,
-                    min=0,
-                    max=4096,
-                    step=16,
-                    tooltip="Height in pixels, divisible by 16. 0 takes the model's own.",
-                ),
-                sockets.Identity.Input(
-                    "identity",
-                    optional=True,
-                    tooltip="Who it is, from Fuse Features or Load Identity. Without it: plain text-to-video.",
-                ),
-                sockets.People.Input(
-                    "people",
-                    optional=True,
-                    tooltip="Several people with a region each, from the last Add Person, in place of one identity.",
-                ),
-                sockets.Strength.Input(
-                    "strength",
-                    optional=True,
-                    tooltip="From Layer Strength: strength per layer and part of the steps, times identity_strength.",
-                ),
+                *size_inputs(),
+                *who_inputs(),
             ],
             outputs=[
                 io.Model.Output(

@@ -6,8 +6,10 @@ and this checkpoint was trained with both.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import comfy.conds
@@ -194,9 +196,14 @@ class VideoModel(_DiffusersNames):  # type: ignore[misc]
     def memory_required(self, input_shape: list[int], cond_shapes: object = None) -> int:
         """Bytes that a call on latents [B, C, F, H, W] needs beside the weights."""
         batch, _, *grid = input_shape
-        dit, dtype = self.config.transformer, self.manual_cast_dtype or self.get_dtype()
-        tokens = dit.text_length + int(torch.Size(grid).numel()) // dit.patch_size**2
-        return batch * tokens * dit.width * dtype.itemsize * _ACTIVATIONS
+        return call_memory(self.config, batch, grid, self.manual_cast_dtype or self.get_dtype())
+
+
+def call_memory(config: ModelConfig, batch: int, grid: Sequence[int], dtype: torch.dtype) -> int:
+    """Bytes that a call in ``dtype`` on ``batch`` videos of latents ``grid`` (F, H, W) needs beside the weights."""
+    dit = config.transformer
+    tokens = dit.text_length + prod(grid) // dit.patch_size**2
+    return batch * tokens * dit.width * dtype.itemsize * _ACTIVATIONS
 
 
 def add_preview(shell: VideoModel, model: FantasyIDModel) -> None:

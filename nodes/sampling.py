@@ -15,7 +15,7 @@ from ..fantasyid_core.video.people import People, as_people, people_pixels, prep
 from ..fantasyid_core.video.size import SPATIAL_COMPRESSION, check_video_size, latent_shape
 from ..fantasyid_core.video.text import fit_conditioning
 from ..fantasyid_core.weights.catalog import entry
-from .core_video import VideoModel
+from .core_video import VideoModel, call_memory
 from .memory import on_device, vae_device, video_device
 from .preview import latent_preview
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 Conditioning = list[tuple[torch.Tensor, dict[str, Any]]]
 
-_ACTIVATIONS = 24  # tensors of the size of one batch's video tokens that live at once (feed-forward: 4, q k v: 3 …)
 _UNTILED_BYTES = 12e9 / (480 * 720)  # per pixel of a frame, beyond the weights (published: +12 GB at 480×720)
 
 
@@ -105,9 +104,7 @@ def preview_of(model: FantasyIDModel) -> Callable[[torch.Tensor], list[Image.Ima
 def sampling_memory(model: FantasyIDModel, size: VideoSize) -> int:
     """Bytes that one guided step needs beside the weights."""
     _, frames, _, height, width = latent_shape(model.config, *size)
-    dit = model.config.transformer
-    tokens = dit.text_length + frames * height * width // dit.patch_size**2
-    return 2 * tokens * dit.width * model.transformer.dtype.itemsize * _ACTIVATIONS
+    return call_memory(model.config, 2, (frames, height, width), model.transformer.dtype)
 
 
 def decoding_memory(latent: torch.Tensor) -> int:

@@ -16,6 +16,7 @@ from ..fantasyid_core.weights.catalog import entry
 from . import sockets
 from .compat import schema
 from .core_video import latent_scale
+from .inputs import size_inputs, who_inputs
 from .memory import on_device, text_device, vae_device
 from .pictures import image_from_pictures
 from .progress import moving_progress, node_progress, show_text
@@ -155,48 +156,8 @@ class Sampler(io.ComfyNode):
                     tooltip="Up to which part of the steps the identity counts. An earlier end leaves the prompt more "
                     "say in the details.",
                 ),
-                io.Int.Input(
-                    "frames",
-                    default=0,
-                    min=0,
-                    max=1025,
-                    step=1,
-                    tooltip="Number of frames: a multiple of 8, plus 1 (17, 49 …). 0 takes the model's own: 49 for the "
-                    "public checkpoint, about 6 seconds at 8 per second.",
-                ),
-                io.Int.Input(
-                    "width",
-                    default=0,
-                    min=0,
-                    max=4096,
-                    step=16,
-                    tooltip="Width in pixels, divisible by 16. 0 takes the model's own: 720 for the public checkpoint, "
-                    "which makes no other.",
-                ),
-                io.Int.Input(
-                    "height",
-                    default=0,
-                    min=0,
-                    max=4096,
-                    step=16,
-                    tooltip="Height in pixels, divisible by 16. 0 takes the model's own: 480 for the public "
-                    "checkpoint, which makes no other.",
-                ),
-                sockets.Identity.Input(
-                    "identity",
-                    optional=True,
-                    tooltip="Who it is, from Fuse Features or Load Identity. Without it: plain text-to-video.",
-                ),
-                sockets.People.Input(
-                    "people",
-                    optional=True,
-                    tooltip="Several people with a region each, from the last Add Person, in place of one identity.",
-                ),
-                sockets.Strength.Input(
-                    "strength",
-                    optional=True,
-                    tooltip="From Layer Strength: strength per layer and part of the steps, times identity_strength.",
-                ),
+                *size_inputs(),
+                *who_inputs(),
                 sockets.Speed.Input(
                     "speed",
                     optional=True,
