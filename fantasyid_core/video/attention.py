@@ -44,15 +44,19 @@ class CogVideoXAttention:
         if image_rotary_emb is not None:
             for x in (query, key):
                 _rotate_(x[:, text_length:], image_rotary_emb)
-        # older diffusers have no parallel_config argument, so it is named only when it is set
-        parallel = {} if self._parallel_config is None else {"parallel_config": self._parallel_config}
-        attended = dispatch_attention_fn(
-            query, key, value, attn_mask=attention_mask, backend=self._attention_backend, **parallel
-        )  # (B, L+N, heads, D)
+        options = {"attn_mask": attention_mask, "backend": self._attention_backend}
+        if self._parallel_config is None:  # older diffusers have no such argument
+            attended = dispatch_attention_fn(query, key, value, **options)  # (B, L+N, heads, D)
+        else:
+            attended = _shared_attention(query, key, value, **options, parallel_config=self._parallel_config)
         del query, key, value  # or the projection would hold most
         out = attn.to_out[1](attn.to_out[0](attended.flatten(2)))  # (B, L+N, C)
         text, video = out.split([text_length, video_length], dim=1)
         return video, text
+
+
+#: What processes tell each other cannot be compiled; the rest of the block can.
+_shared_attention = torch.compiler.disable(dispatch_attention_fn)
 
 
 @torch.no_grad()

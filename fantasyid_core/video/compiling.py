@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import MissingLibraryError
+from ..errors import InputError, MissingLibraryError
+from .parallel import processes_sharing
 
 
 def compiler_missing(device: torch.device | str) -> str:
@@ -26,11 +27,16 @@ def compiled_blocks(model: Any, wanted: bool, **options: Any) -> Iterator[None]:
     """Within it the repeated blocks of ``model`` are compiled (all of them by one compilation) if ``wanted``.
 
     What was compiled stays with torch, so a second sampling of the same size starts at once. ``options`` are
-    torch.compile's. Raises MissingLibraryError when there is no compiler.
+    torch.compile's. Raises MissingLibraryError when there is no compiler, and InputError for a model with F_l whose
+    tokens several processes share, because it gathers them in the middle of a block.
     """
     if not wanted:
         yield
         return
+    if processes_sharing(model) > 1 and model.model_config.injection.layer_block:
+        raise InputError(
+            "This model's blocks cannot be compiled for several processes; switch compile_blocks off, or start one."
+        )
     lacking = compiler_missing(next(model.parameters()).device)
     if lacking:
         raise MissingLibraryError(f"Compiling blocks needs {lacking}; install it, or switch compile_blocks off.")

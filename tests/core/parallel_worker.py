@@ -20,6 +20,7 @@ from fantasyid_core.errors import InputError
 from fantasyid_core.processes import joined_processes
 from fantasyid_core.video.attention import use_attention
 from fantasyid_core.video.attention_choice import ATTENTIONS, AttentionChoice
+from fantasyid_core.video.compiling import compiled_blocks
 from fantasyid_core.video.levers import Levers
 from fantasyid_core.video.parallel import mean_over_shares, shared_tokens
 from fantasyid_core.video.people_context import PeopleContext
@@ -65,6 +66,9 @@ def velocities() -> dict[str, torch.Tensor]:
             made[f"{name}, no identity"] = call(model)
             made[f"{name}, identity"] = call(model, identity, batch=2)
             made[f"{name}, region and strength"] = call(model, region.with_strength(strengths), batch=2)
+            if name == "release":
+                with compiled_blocks(model, True, backend="eager"):  # what is compiled, without a compiler's minute
+                    made[f"{name}, compiled"] = call(model, identity)
             model.fuse_qkv_projections()
             made[f"{name}, fused"] = call(model, identity)
         made[f"{name}, afterwards"] = call(model, identity)
@@ -134,6 +138,10 @@ def refusals() -> None:
             _refused("several cards", lambda: use_attention(model, "math").__enter__())
         _refused("evenly", lambda: sample(model, odd, OPTIONS, torch.Generator()))
         _refused("too small", lambda: sample(model, given, OPTIONS, torch.Generator(), check=_no_memory))
+        paper = model_of("paper")
+        compiled = replace(OPTIONS, levers=Levers(compile_blocks=True))
+        with shared_tokens(paper):
+            _refused("compiled", lambda: sample(paper, conditions(paper), compiled, torch.Generator()))
         from diffusers import FirstBlockCacheConfig
 
         model.enable_cache(FirstBlockCacheConfig(threshold=0.1))
