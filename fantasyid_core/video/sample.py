@@ -201,25 +201,27 @@ class _Denoiser:
 
     def velocity(self, latents: torch.Tensor, timestep: int, step: int) -> torch.Tensor:
         """The guided velocity of ``latents`` [1, F, C, H, W] at ``timestep``, which is the ``step``-th: float32."""
-        fraction = step / self.options.steps
+        options, fraction = self.options, step / self.options.steps
         identity = self._identity(fraction)
-        call = partial(self._branches, latents=latents, timestep=timestep, step=step, fraction=fraction)
+        text, person = self.differences["text"], self.differences["identity"]
+        guides = self.guided and options.levers.guides(fraction)
+        text_is_due = guides and text.is_due(step)
+        person_is_due = bool(options.identity_guidance) and identity is not None and person.is_due(step)
+        whole = options.levers.guidance_every > 1 and (text_is_due or person_is_due)
+        call = partial(self._branches, latents=latents, timestep=timestep, step=step, fraction=fraction, whole=whole)
         self.tally.steps += 1
-        text, scale = self.differences["text"], guidance_at(timestep, self.options)
-        if not self.guided or not self.options.levers.guides(fraction):
-            guided = positive = call(["positive"], identity=identity)
-        elif text.is_due(step):
+        scale = guidance_at(timestep, options)
+        if text_is_due:
             negative, positive = call(["negative", "positive"], identity=identity).split(1)  # in the released order
             text.keep(positive - negative, step)
             guided = negative + scale * (positive - negative)
         else:
             positive = call(["positive"], identity=identity)
-            guided = positive + (scale - 1.0) * text.value
-        if self.options.identity_guidance and identity is not None:
-            difference = self.differences["identity"]
-            if difference.is_due(step):
-                difference.keep(positive - call(["without identity"], identity=None), step)
-            guided = guided + self.options.identity_guidance * difference.value
+            guided = positive + (scale - 1.0) * text.value if guides else positive
+        if person_is_due:
+            person.keep(positive - call(["without identity"], identity=None), step)
+        if options.identity_guidance and identity is not None:
+            guided = guided + options.identity_guidance * person.value
         return guided
 
     def _identity(self, fraction: float) -> IdentityContext | PeopleContext | None:
@@ -265,14 +267,18 @@ class _Denoiser:
         timestep: int,
         step: int,
         fraction: float,
+        whole: bool,
     ) -> torch.Tensor:
-        """One model call on a batch of branches, [B, f, C, H, W]; step caches keep a memory per branch and window."""
+        """One model call on a batch of branches, [B, f, C, H, W]; step caches keep a memory per branch and window.
+
+        whole: no block is left out, because later steps take over what this one makes.
+        """
         batch = len(names)
         texts = [self.conditions.negative if name == "negative" else self.conditions.positive for name in names]
         reference = self.conditions.reference[:, : latents.shape[1]]  # at the first frame of every window
         noisy = torch.cat([latents, reference], dim=2)  # (1, f, 2C, H, W)
         stamp = None if identity is None else identity.stamp
-        cache = self.cache and self.cache.call([(name, span.start) for name in names], step, fraction, stamp)
+        cache = self.cache and self.cache.call([(name, span.start) for name in names], step, fraction, stamp, whole)
         with self.model.cache_context(f"{'+'.join(names)} from {span.start}"):  # for diffusers' own step caches
             return self.model(
                 hidden_states=noisy.expand(batch, -1, -1, -1, -1),

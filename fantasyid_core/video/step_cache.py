@@ -27,7 +27,6 @@ class _Memory:
     added: list[tuple[int, torch.Tensor]] = field(default_factory=list)
     first: torch.Tensor | None = None  # what the first block added at the last computed step
     stamp: Hashable = None
-    skipped: int = 0  # steps in a row
     rate: float | None = None  # growth of the size of what is added, per step
     grown: float = 1.0  # since the last computed step, as far as the rate tells
     error: float = 0.0  # summed over the skipped steps
@@ -48,13 +47,17 @@ class StepCache:
         self.levers, self.mean = levers, mean
         self._memories: dict[Hashable, _Memory] = {}
 
-    def call(self, rows: Sequence[Hashable], step: int, fraction: float, stamp: Hashable = None) -> CachedCall:
+    def call(
+        self, rows: Sequence[Hashable], step: int, fraction: float, stamp: Hashable = None, whole: bool = False
+    ) -> CachedCall:
         """For a batch with these ``rows``: what each is called from step to step.
 
         stamp: what else decides what the blocks add, such as the identity's strength; when it changes, they are run.
+        whole: run them in any case.
         """
         memories = [self._memories.setdefault(row, _Memory()) for row in rows]
-        return CachedCall(self.levers, memories, step, self.levers.may_skip(fraction), stamp, self.mean)
+        may_skip = self.levers.may_skip(fraction) and not whole
+        return CachedCall(self.levers, memories, step, may_skip, stamp, self.mean)
 
 
 @dataclass
@@ -84,8 +87,11 @@ class CachedCall:
         return video
 
     def _is_known(self) -> bool:
-        """Whether all rows have something to take over, of the same kind, and none has been skipped too often."""
-        return all(m.added and m.stamp == self.stamp and m.skipped < self.levers.cache_most for m in self.memories)
+        """Whether all rows have something to take over, of the same kind and of few steps ago."""
+        return all(
+            m.added and m.stamp == self.stamp and 1 <= self.step - m.added[-1][0] <= self.levers.cache_most
+            for m in self.memories
+        )
 
     def _is_near(self, first: torch.Tensor | None) -> bool:
         if first is not None:
@@ -99,7 +105,6 @@ class CachedCall:
     def _guess(self) -> torch.Tensor:
         """What the blocks would add, [B, N, C]."""
         for m in self.memories:
-            m.skipped += 1
             if m.rate is not None:
                 m.error, m.grown = m.drift(), m.grown * m.rate
         return torch.cat([_extrapolated(m.added, self.step) for m in self.memories])
@@ -112,7 +117,7 @@ class CachedCall:
                 m.rate = self._rate(before, now)
             m.added = [*before, (self.step, now)][-1 - self.levers.cache_order :]
             m.first = None if first is None else first[row : row + 1]
-            m.stamp, m.skipped, m.grown, m.error = self.stamp, 0, 1.0, 0.0
+            m.stamp, m.grown, m.error = self.stamp, 1.0, 0.0
 
     def _rate(self, before: list[tuple[int, torch.Tensor]], now: torch.Tensor) -> float | None:
         """Growth per step of the size of what is added, the mean over the tokens; None without a step before."""

@@ -242,9 +242,30 @@ def test_a_call_that_is_repeated_after_an_error_is_remembered_once():
     video = torch.zeros(1, 1, 1)
     for _ in range(2):
         cache.call(["a"], 0, 0.0).through(lambda _i, v, t: (v + 1.0, t), 1, video, video)
-        cache._memories["a"].skipped = 99  # so that the second time it is computed again
-    cache._memories["a"].skipped = 0
     assert cache.call(["a"], 1, 0.1).through(_fail, 1, video, video).item() == 1.0
+
+
+def test_what_is_taken_over_is_never_older_than_asked():
+    cache, video = StepCache(Levers(cache="interval", cache_start=0.0, cache_most=2)), torch.zeros(1, 1, 1)
+    cache.call(["a"], 0, 0.0).through(lambda _i, v, t: (v + 1.0, t), 1, video, video)
+    late = cache.call(["a"], 3, 0.3).through(lambda _i, v, t: (v + 5.0, t), 1, video, video)
+    assert late.item() == 5.0  # though no step has been skipped: this branch was not called in between
+
+
+@pytest.mark.parametrize("negative", ["batched", "sequential"])
+def test_a_step_that_makes_a_difference_for_others_is_run_whole(model, negative):
+    """Both branches in each second step, neither in the others: what a stale difference would spoil for two steps."""
+    levers = {"guidance_every": 2, "cache": "interval", "cache_start": 0.0, "cache_end": 1.0, "cache_most": 9}
+    _, tally = run(model, negative=negative, **levers)
+    assert tally.blocks == 2 * LAYERS * STEPS // 2
+
+
+def test_where_text_guidance_has_ended_the_identitys_difference_is_still_of_whole_calls(model):
+    """From step 2 on the positive branch is on its own: every second step it is half of a difference."""
+    levers = {"guidance_every": 2, "guidance_end": 0.25, "cache": "interval", "cache_start": 0.0, "cache_most": 9}
+    options = replace(OPTIONS, identity_guidance=1.0)
+    _, tally = run(model, options=options, cache_end=1.0, **levers)
+    assert tally.blocks == LAYERS * (3 + 3 * 2)  # three branches in step 0, two in steps 2, 4 and 6
 
 
 def test_a_change_of_strength_over_the_steps_reaches_the_video_in_spite_of_the_cache(model):
