@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import comfy.model_management as management
 import comfy.model_patcher
 import torch
 
 from .adopt import adopt_layers
+
+if TYPE_CHECKING:
+    from ..fantasyid_core.model import FantasyIDModel
 
 #: Cores of 2026 page weights layer by layer and want this patcher; older ones have only the plain one.
 Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
@@ -78,6 +82,15 @@ def patcher_of(
         patcher = Patcher(held, load_device=device.load, offload_device=device.rest)
         setattr(module, _PATCHER, patcher)
     return patcher
+
+
+def memory_outlook(model: FantasyIDModel) -> str:
+    """What a video of the model's own size will take of this device's memory, for the artist."""
+    from ..fantasyid_core.video.memory_plan import outlook, own_video, plans_for
+
+    device = management.get_torch_device()
+    free = 0 if management.is_device_cpu(device) else int(management.get_free_memory(device))
+    return outlook(plans_for(model), own_video(model.config), free)
 
 
 def bring_buffers(module: torch.nn.Module, device: torch.device) -> None:

@@ -9,6 +9,7 @@ from ..fantasyid_core.model import MINI, MINI_NAMES, PRECISIONS, FantasyIDModel,
 from . import sockets
 from .compat import schema
 from .folders import model_names, model_path, models_directories
+from .memory import memory_outlook
 from .progress import show_text
 
 
@@ -63,13 +64,13 @@ class LoadModel(io.ComfyNode):
         """Load it; ComfyUI keeps it until the choice changes."""
         wanted = MINI if name in MINI_NAMES else model_path(name)
         model = load_model(wanted, precision=precision, models_dirs=models_directories())
-        show_text(cls, model.notice)
+        show_text(cls, "\n".join(filter(None, (model.notice, memory_outlook(model)))))
         return io.NodeOutput(model, about(model))
 
 
 def about(model: FantasyIDModel) -> str:
     """A few lines for the artist."""
-    return "\n".join(line for line in (f"Model: {model.model_id}", model.notice) if line)
+    return "\n".join(line for line in (f"Model: {model.model_id}", model.notice, memory_outlook(model)) if line)
 
 
 NODES: list[type[io.ComfyNode]] = [LoadModel]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..config import ModelConfig
+from ..weights.model_files import readable_size
 from .memory_presets import MEMORY_PRESETS, ROWS_AT_ONCE, MemoryPreset
 
 if TYPE_CHECKING:
@@ -159,6 +160,19 @@ def chosen_plan(plans: list[MemoryPlan], free: int) -> MemoryPlan:
     return next((plan for plan in plans if plan.peak <= free), plans[-1])
 
 
+def outlook(plans: list[MemoryPlan], video: Video, free: int) -> str:
+    """What ``video`` will take of a device with ``free`` bytes, in two sentences; free: 0 = it runs in main memory."""
+    what = f"{video.frames} frames of {video.width}×{video.height}"
+    if not free:
+        whole = plans[0].highest
+        return f"{what} take about {readable_size(whole.weights + whole.work)} of main memory (calculated)."
+    plan = chosen_plan(plans, free)
+    needed = f"{what} take about {readable_size(plan.peak)} at the highest, {plan.highest.name} (calculated)"
+    if plan.peak > free:
+        return f"{needed}, more than the {readable_size(free)} that are free: make the video smaller or shorter."
+    return f"{needed}, and {readable_size(free)} are free: {plan.preset}."
+
+
 def denoising_work(
     config: ModelConfig, latent: tuple[int, int, int], branches: int, itemsize: int, rows: int = ROWS_AT_ONCE
 ) -> int:
@@ -272,11 +286,15 @@ def shape_of(vae: Any) -> DecoderShape:
 
 def plans_for(model: FantasyIDModel, video: Video | None = None) -> list[MemoryPlan]:
     """One plan per preset for a loaded model and ``video``, or one of the model's own size."""
-    dit = model.config.transformer
-    own = Video(dit.sample_frames, 8 * dit.sample_height, 8 * dit.sample_width)
-    asked = replace(video or own, itemsize=compute_itemsize(model.transformer))
+    asked = replace(video or own_video(model.config), itemsize=compute_itemsize(model.transformer))
     decoder = DecoderShape() if model.vae is None else shape_of(model.vae)
     return memory_plans(model.config, sizes_of(model), decoder, asked)
+
+
+def own_video(config: ModelConfig) -> Video:
+    """A video of the size that the model was made for."""
+    dit = config.transformer
+    return Video(dit.sample_frames, 8 * dit.sample_height, 8 * dit.sample_width)
 
 
 def compute_itemsize(transformer: Any) -> int:

@@ -141,3 +141,12 @@ def test_what_a_preset_saves_shows_in_its_phase():
     assert of(least, "decoding").work < 0.3 * of(streamed, "decoding").work
     without = plan.memory_plan(RELEASE, plan.RELEASE_SIZES, plan.DecoderShape(), replace(video, guided=False), parts)
     assert without.phases[3].work == of(smaller, "denoising").work  # without guidance there is one branch anyway
+
+
+def test_the_outlook_names_the_size_the_phase_and_the_way():
+    plans, video = plan.release_plans(RELEASE), plan.own_video(RELEASE)
+    assert (video.frames, video.height, video.width) == (49, 480, 720)
+    fits = plan.outlook(plans, video, 12 * 10**9)
+    assert "49 frames of 720×480" in fits and "streamed block by block" in fits and "12.0 GB are free" in fits
+    assert "more than the 2.0 GB that are free" in plan.outlook(plans, video, 2 * 10**9)
+    assert "of main memory" in plan.outlook(plans, video, 0)
