@@ -14,7 +14,7 @@ from ..fantasyid_core.video.size import latent_shape
 from ..fantasyid_core.video.strength import LayerStrength
 from . import sockets
 from .compat import schema
-from .core_video import OPTION, Shown, VideoModel, add_preview
+from .core_video import OPTION, Shown, VideoModel, add_preview, own_copy
 from .inputs import size_inputs, who_inputs
 from .memory import on_device, patcher_of, vae_device, video_device
 from .sampling import asked_size, one_of, reference_latents
@@ -89,6 +89,7 @@ class CoreModel(io.ComfyNode):
         acting = (strength or LayerStrength()).scaled(identity_strength)
         shown = Shown(reference, None if who is None else as_people(who), acting)
         core = patcher.clone()
+        core.cached_patcher_init = (own_copy, (model,))
         core.model_options.setdefault("transformer_options", {})[OPTION] = shown
         empty = torch.zeros(latent_shape(model.config, *size)).movedim(2, 1)
         return io.NodeOutput(core, {"samples": empty.to(management.intermediate_device())})

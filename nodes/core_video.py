@@ -7,7 +7,8 @@ and this checkpoint was trained with both.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management as management
+import comfy.model_patcher
 import comfy.supported_models_base
 import torch
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
@@ -28,7 +30,7 @@ from ..fantasyid_core.video.schedule import DpmSampler
 from ..fantasyid_core.video.size import SPATIAL_COMPRESSION, check_video_size, rotary_table
 from ..fantasyid_core.video.strength import LayerStrength
 from ..fantasyid_core.video.text import fit_conditioning
-from .memory import bring_buffers, video_device
+from .memory import PATCHER, Patcher, bring_buffers, video_device
 from .preview import preview_weights
 
 if TYPE_CHECKING:
@@ -197,6 +199,22 @@ class VideoModel(_DiffusersNames):  # type: ignore[misc]
         """Bytes that a call on latents [B, C, F, H, W] needs beside the weights."""
         batch, _, *grid = input_shape
         return call_memory(self.config, batch, grid, self.manual_cast_dtype or self.get_dtype())
+
+
+def own_copy(model: FantasyIDModel, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """The MODEL with weights of its own, for what the core does not share them with: compiled blocks, further cards.
+
+    Cores of 2026 call it (``cached_patcher_init``), when nothing is patched into the weights. disable_dynamic: by the
+    manager that does not page them.
+    """
+    unowned: dict[int, Any] = {id(getattr(model.transformer, PATCHER, None)): None}  # what manages the original stays
+    owned = replace(model, transformer=deepcopy(model.transformer, unowned))
+    shell = VideoModel(owned)
+    if model.vae is not None:
+        add_preview(shell, model)
+    kind = comfy.model_patcher.ModelPatcher if disable_dynamic else Patcher
+    device = video_device()
+    return kind(shell, load_device=device.load, offload_device=device.rest)
 
 
 def call_memory(config: ModelConfig, batch: int, grid: Sequence[int], dtype: torch.dtype) -> int:

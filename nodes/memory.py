@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Cores of 2026 page weights layer by layer and want this patcher; older ones have only the plain one.
 Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
 
-_PATCHER = "_fantasyid_patcher"
+PATCHER = "_fantasyid_patcher"  #: a part keeps its one patcher under this name
 
 
 class Managed(torch.nn.Module):
@@ -75,12 +75,12 @@ def patcher_of(
     """The one patcher of ``module``: whatever patches the weights does it through copies of this one, or ComfyUI would
     not know that the weights are the same. shell: makes what the patcher holds, None = a plain :class:`Managed`.
     """
-    patcher = getattr(module, _PATCHER, None)  # kept on the module itself, so that both are forgotten together
+    patcher = getattr(module, PATCHER, None)  # kept on the module itself, so that both are forgotten together
     if patcher is None:
         adopt_layers(module)
         held = _shell_of(module) if shell is None else shell()
         patcher = Patcher(held, load_device=device.load, offload_device=device.rest)
-        setattr(module, _PATCHER, patcher)
+        setattr(module, PATCHER, patcher)
     return patcher
 
 

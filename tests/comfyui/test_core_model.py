@@ -318,3 +318,16 @@ def test_on_a_real_server(client):
     run = client.run(graph, timeout=200)
     assert run.ended == "execution_success", run.error
     assert run.outputs["save"]
+
+
+def test_the_core_can_have_a_copy_with_weights_of_its_own(core_model, ksample, someone):
+    """Cores of 2026 make one before they compile a model or put it on further cards."""
+    model, latent = core_model(someone(1))
+    make, given = model.cached_patcher_init
+    own = make(*given, disable_dynamic=True)
+    shared = {weight.data_ptr() for weight in model.model.parameters()}
+    assert not shared & {weight.data_ptr() for weight in own.model.parameters()}
+    own.model_options = model.model_options
+    assert torch.equal(ksample(own, latent), ksample(model, latent))
+    assert own.model.latent_format.latent_rgb_factors == model.model.latent_format.latent_rgb_factors
+    assert own.clone().model is own.model and make(*given).model is not own.model
