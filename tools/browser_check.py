@@ -23,7 +23,7 @@ BROUGHT = "as installed"
 #: Part of the check → its scripts with their further arguments; "vue" is the newer renderer.
 SCRIPTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "bars": (("browser_bars.mjs",),),
-    "help": (("browser_help.mjs",), ("browser_help.mjs", "vue")),
+    "help": (("browser_help.mjs",), ("browser_help.mjs", "vue"), ("browser_core_model.mjs",)),
     "workflows": (("screenshot_workflows.mjs",), ("screenshot_workflows.mjs", "vue")),
 }
 
