@@ -5,7 +5,7 @@ template browser, run and screenshotted (tools/screenshot_workflows.mjs), the ba
 and loaded again (tools/browser_bars.mjs), and every help page is opened in every language by its node's circled i
 (tools/browser_help.mjs). Needs Node.js, a Chromium ($CHROMIUM, default /usr/bin/chromium) and `.venv-comfyui`. Look at
 the pictures in ``--out``: a script cannot see that something is ugly. On two cores it takes the better part of an hour;
-`--without workflows` takes twenty minutes.
+`--without workflows` takes 25 minutes.
 """
 
 from __future__ import annotations
