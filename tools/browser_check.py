@@ -2,10 +2,10 @@
 
 With the frontend that this ComfyUI brings and with a newer one, in both renderers: every workflow is opened from the
 template browser, run and screenshotted (tools/screenshot_workflows.mjs), the bars of Layer Strength are dragged, saved
-and loaded again (tools/browser_bars.mjs), and every help page is opened by its node's circled i
+and loaded again (tools/browser_bars.mjs), and every help page is opened in every language by its node's circled i
 (tools/browser_help.mjs). Needs Node.js, a Chromium ($CHROMIUM, default /usr/bin/chromium) and `.venv-comfyui`. Look at
 the pictures in ``--out``: a script cannot see that something is ugly. On two cores it takes the better part of an hour;
-`--without workflows` takes ten minutes.
+`--without workflows` takes 25 minutes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ BROUGHT = "as installed"
 #: Part of the check → its scripts with their further arguments; "vue" is the newer renderer.
 SCRIPTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "bars": (("browser_bars.mjs",),),
-    "help": (("browser_help.mjs",), ("browser_help.mjs", "vue")),
+    "help": (
+        *(("browser_help.mjs",), ("browser_help.mjs", "vue"), ("browser_core_model.mjs",)),
+        *(("browser_help.mjs", "zh"), ("browser_help.mjs", "zh-TW"), ("browser_help.mjs", "vue", "ja")),
+    ),
     "workflows": (("screenshot_workflows.mjs",), ("screenshot_workflows.mjs", "vue")),
 }
 

@@ -31,18 +31,19 @@ export async function launch(width, height) {
 export const ready = (page) =>
   page.waitForFunction(() => window.app?.graph && window.app?.extensionManager, null, { timeout: START_SECONDS * 1000 });
 
-/** The editor in one of its renderers, on an empty canvas. */
-export async function open(page, address, vue) {
+/** The editor in one of its renderers and languages, on an empty canvas. */
+export async function open(page, address, vue, language = "en") {
   await page.goto(address);
   await ready(page);
   await page.waitForTimeout(3000);
-  await page.evaluate(async (on) => {
+  await page.evaluate(async ([on, locale]) => {
     const settings = window.app.extensionManager.setting;
     await settings.set("Comfy.VueNodes.Enabled", on);
+    await settings.set("Comfy.Locale", locale);
     await settings.set("Comfy.TutorialCompleted", true);
     await settings.set("Comfy.Minimap.Visible", false);
     await settings.set("LiteGraph.Canvas.MinFontSizeForLOD", 0); // texts on every node, however small
-  }, vue);
+  }, [vue, language]);
   await page.reload(); // a first visit opens the template browser, sooner or later; a second one does not
   await ready(page);
   await page.waitForTimeout(3000);

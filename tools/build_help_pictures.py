@@ -1,8 +1,9 @@
 """Write web/docs/images: the pictures of the nodes' help pages, each a real result of the stage it explains.
 
 Made of the example photograph (public domain, NASA), of a drawn person, and of the mini's own videos. Run it in
-`.venv` after something that is drawn has changed (a minute on a CPU): `python tools/build_help_pictures.py`. The bars
-of Layer Strength exist only in the editor: tools/browser_bars.mjs takes their picture, `--bars FILE` puts it here.
+`.venv` after something that is drawn has changed (a minute on a CPU): `python tools/build_help_pictures.py`. Two exist
+only in the editor: tools/browser_bars.mjs takes the picture of Layer Strength's bars and tools/browser_core_model.mjs
+that of Core Model's wiring; `--bars FILE` and `--core-model FILE` put them here.
 """
 
 from __future__ import annotations
@@ -49,10 +50,12 @@ def main() -> None:
     """Write them all."""
     parser = argparse.ArgumentParser(description="The pictures of the help pages.")
     parser.add_argument("--bars", type=Path, help="a picture of the Layer Strength node, by browser_bars.mjs")
-    bars = parser.parse_args().bars
+    parser.add_argument("--core-model", type=Path, help="a picture of Core Model's wiring, by browser_core_model.mjs")
+    from_editor = vars(parser.parse_args())
     IMAGES.mkdir(exist_ok=True)
-    if bars is not None:
-        _write("bars", [[load_photograph(bars)]])
+    for name, path in from_editor.items():
+        if path is not None:
+            _write(name, [[load_photograph(path)]])
     mini = load_model(MINI)
     options = GenerateOptions(PROMPT, seed=3)
     woman, somebody = (identify(load_photograph(path), mini, options) for path in (PHOTOGRAPH, FILES / "somebody.jpg"))

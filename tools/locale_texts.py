@@ -1,9 +1,9 @@
 """Which texts of the nodes a translation lacks, or was made from an older English text.
 
 ``python tools/locale_texts.py`` asks a real ComfyUI (`.venv-comfyui`) for the English texts and prints a line for each
-text to be written anew in locales/*/nodeDefs.json. ``--record`` notes in locales/english.json that all translations say
-what the English says now. English itself stands in nodes/ alone: a file for it would overrule the nodes. Needs the
-standard library only.
+text to be written anew in locales/*/nodeDefs.json, and for each help page in web/docs. ``--record`` notes in
+locales/english.json that all translations say what the English says now. The nodes' English stands in nodes/ alone: a
+file for it would overrule them. Needs the standard library only.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from comfyui_env import ROOT
 from comfyui_server import running_server
 
 LOCALES = ROOT / "locales"
+PAGES = ROOT / "web" / "docs"  #: <node id>.md in English, <node id>/<language>.md
 RECORD = LOCALES / "english.json"  #: fingerprints of the English texts that the translations were made from
 PACK = "FantasyID"  #: every node id begins with it
 
-Texts = dict[str, str]  #: "FantasyIDDecode.inputs.tiled.tooltip" → text; the editor's own path of each text
+#: "FantasyIDDecode.inputs.tiled.tooltip" → text, by the editor's own path of it; "FantasyIDDecode.page" → help page.
+Texts = dict[str, str]
 
 
 def languages() -> list[str]:
@@ -34,13 +36,19 @@ def languages() -> list[str]:
 
 
 def translated(language: str) -> Texts:
-    """Every text of one language."""
+    """Every text of the nodes in one language."""
     return _flat(json.loads((LOCALES / language / "nodeDefs.json").read_text(encoding="utf-8")))
 
 
 def english(object_info: Mapping[str, Mapping[str, Any]]) -> Texts:
-    """Every text of the pack's nodes, from what ComfyUI answers to /object_info."""
-    return _flat({name: _node_texts(info) for name, info in object_info.items() if name.startswith(PACK)})
+    """Every text of the pack's nodes, from what ComfyUI answers to /object_info, and their help pages."""
+    nodes = {name: _node_texts(info) for name, info in object_info.items() if name.startswith(PACK)}
+    return _flat(nodes) | {f"{page.stem}.page": page.read_text(encoding="utf-8") for page in PAGES.glob("*.md")}
+
+
+def translated_pages(language: str) -> Texts:
+    """Every help page in one language."""
+    return {f"{page.parent.name}.page": page.read_text(encoding="utf-8") for page in PAGES.glob(f"*/{language}.md")}
 
 
 def fingerprints(texts: Mapping[str, str]) -> dict[str, str]:
@@ -51,13 +59,14 @@ def fingerprints(texts: Mapping[str, str]) -> dict[str, str]:
 def to_do(source: Mapping[str, str]) -> list[str]:
     """One line for each text that is missing or left over in a language, or whose English changed since the record."""
     lines = []
+    says = {key: text.partition("\n")[0] for key, text in source.items()}  # of a page its heading
     for language in languages():
-        there = translated(language)
-        lines += [f"{language}: missing: {key}: {source[key]}" for key in source if key not in there]
+        there = translated(language) | translated_pages(language)
+        lines += [f"{language}: missing: {key}: {says[key]}" for key in source if key not in there]
         lines += [f"{language}: left over: {key}" for key in there if key not in source]
     recorded = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     now = fingerprints(source)
-    lines += [f"changed: {key}: {source[key]}" for key in source if recorded.get(key, now[key]) != now[key]]
+    lines += [f"changed: {key}: {says[key]}" for key in source if recorded.get(key, now[key]) != now[key]]
     return lines + [f"not recorded: {key}" for key in sorted(set(recorded) ^ set(now))]
 
 

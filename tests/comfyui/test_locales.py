@@ -7,8 +7,7 @@ import re
 import urllib.request
 
 import pytest
-from comfyui_env import ROOT
-from locale_texts import LOCALES, english, languages, to_do, translated
+from locale_texts import LOCALES, PAGES, english, languages, to_do, translated
 
 LANGUAGES = languages()
 KANA = re.compile("[\u3040-\u30ff]")
@@ -18,12 +17,7 @@ TRADITIONAL = set("這個張臉圖頻處編檢測網權樣為時強層從於輸"
 SCRIPT = {"zh": (SIMPLIFIED, TRADITIONAL), "zh-TW": (TRADITIONAL, SIMPLIFIED)}
 #: Names that are the same in every language.
 NAMES_AS_THEY_ARE = {"clip", "Latent"}
-#: The nodes whose help pages are translated, without "FantasyID".
-HELPED = (
-    *("LoadModel", "DetectFaces", "ExtractGeometry", "AugmentViews", "FuseFeatures"),
-    *("LayerStrength", "TextEncode", "Sampler", "Decode", "SpeedOptions"),
-)
-PAGES = sorted((ROOT / "web" / "docs").glob("*/*.md"))
+HELP_PAGES = sorted(PAGES.glob("*/*.md"))
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +38,11 @@ def test_every_text_is_translated_from_the_english_of_today(source):
 def test_a_changed_new_or_vanished_english_text_is_noticed(source):
     changed, new, gone = "FantasyIDDecode.description", "FantasyIDNew.description", "FantasyIDScore.outputs.2.name"
     altered = {key: text for key, text in source.items() if key != gone} | {changed: "Other.", new: "Text."}
-    lines = to_do(altered)
-    assert f"changed: {changed}: Other." in lines
+    page, new_page = "FantasyIDDecode.page", "FantasyIDNew.page"
+    lines = to_do(altered | {page: f"{source[page]}More.\n", new_page: "# New\n\nText.\n"})
+    assert f"changed: {changed}: Other." in lines and f"changed: {page}: # 6 · Decode Video" in lines
     for language in LANGUAGES:
-        assert f"{language}: missing: {new}: Text." in lines
+        assert f"{language}: missing: {new}: Text." in lines and f"{language}: missing: {new_page}: # New" in lines
         assert f"{language}: left over: {gone}" in lines
 
 
@@ -147,12 +142,12 @@ def _typed(word):
     return word.replace("@", "＠")
 
 
-def test_the_most_used_nodes_have_help_pages_in_every_language():
-    promised = {(f"FantasyID{node}", language) for node in HELPED for language in LANGUAGES}
-    assert {(page.parent.name, page.stem) for page in PAGES} == promised
+def test_every_node_has_a_help_page_in_every_language(pack_nodes):
+    promised = {(node_id, language) for node_id in pack_nodes for language in LANGUAGES}
+    assert {(page.parent.name, page.stem) for page in HELP_PAGES} == promised
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
+@pytest.mark.parametrize("page", HELP_PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
 def test_a_help_page_repeats_what_the_node_says_and_the_english_pages_facts(page, pack_nodes):
     texts, words = translated(page.stem), page.read_text(encoding="utf-8")
     node_id, schema = page.parent.name, pack_nodes[page.parent.name].GET_SCHEMA()
@@ -172,7 +167,7 @@ def test_a_help_page_repeats_what_the_node_says_and_the_english_pages_facts(page
 def test_comfyui_serves_the_help_pages(server):
     from comfyui_server import PACK_FOLDER
 
-    page = PAGES[0]
+    page = HELP_PAGES[0]
     address = f"{server.address}/extensions/{PACK_FOLDER}/docs/{page.parent.name}/{page.name}"
     with urllib.request.urlopen(address) as answer:
         assert "html" not in answer.headers["Content-Type"]
