@@ -18,7 +18,7 @@ from ..fantasyid_core.progress import ProgressCallback
 from ..fantasyid_core.weights.catalog import readable_size
 
 PREVIEW_SIDE = 512  #: longest side of a preview picture, pixels
-ENLARGED = 8  #: a latent pixel is so many pixels of the video
+ENLARGED = 8  #: a latent pixel is so many pixels of the video; no picture is shown larger than that
 FRAME_SECONDS = 0.25  #: how long a frame of the preview stays; half as long as it lasts in the video at 8 fps
 
 
@@ -96,7 +96,8 @@ class _Player:
     def _send(self, done: int, total: int, frame: Image.Image | None) -> None:
         shown = None
         if frame is not None:
-            size = (frame.width * ENLARGED, frame.height * ENLARGED)
+            larger = min(ENLARGED, max(1.0, PREVIEW_SIDE / max(frame.size)))
+            size = (round(frame.width * larger), round(frame.height * larger))
             shown = ("JPEG", frame.resize(size, Image.Resampling.BICUBIC), PREVIEW_SIDE)
         self._bar.update_absolute(done, total, shown)
 

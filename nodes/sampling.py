@@ -18,6 +18,7 @@ from ..fantasyid_core.weights.catalog import entry
 from .core_video import VideoModel, call_memory
 from .memory import on_device, vae_device, video_device
 from .preview import latent_preview
+from .tiny_decoder import with_tiny_decoder
 
 if TYPE_CHECKING:
     from ..fantasyid_core.identity.identity import Identity
@@ -94,11 +95,11 @@ def require_vae(model: FantasyIDModel) -> VideoAutoencoder:
 
 
 def preview_of(model: FantasyIDModel) -> Callable[[torch.Tensor], list[Image.Image]] | None:
-    """What turns half-finished latents into a picture; None for a model without a VAE."""
+    """What turns half-finished latents into pictures; None for a model without a VAE."""
     if model.vae is None:
         return None
-    on_device(model.vae, vae_device())
-    return latent_preview(model.vae)
+    device = on_device(model.vae, vae_device())
+    return with_tiny_decoder(model, latent_preview(model.vae), device)
 
 
 def sampling_memory(model: FantasyIDModel, size: VideoSize) -> int:

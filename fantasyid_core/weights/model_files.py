@@ -204,6 +204,17 @@ CATALOG: tuple[ModelFile, ...] = (
         also_in=("fantasyid",),
     ),
     ModelFile(
+        "tiny_decoder",
+        "taecvx.safetensors (or taecvx.pth)",
+        "vae_approx",
+        22_700_000,
+        "MIT (Ollin Boer Bohan)",
+        "the madebyollin/taehv git repository",
+        "sharp step previews on a graphics card; without it they are rough",
+        "optional",
+        ("taecvx.safetensors", "taecvx*.safetensors", "taecvx.pth"),
+    ),
+    ModelFile(
         "yunet",
         "yunet_2023mar.onnx",
         "",
