@@ -23,14 +23,6 @@ def model():
     return tiny_model(tiny_config())
 
 
-@pytest.fixture
-def default_backend():
-    """Choosing a backend also changes diffusers' global one: put it back."""
-    before, _ = _AttentionBackendRegistry.get_active_backend()
-    yield
-    _AttentionBackendRegistry.set_active_backend(before)
-
-
 @torch.no_grad()
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 0.02)])
 def test_fused_projections_give_the_same_video(model, dtype, tolerance):

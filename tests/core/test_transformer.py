@@ -166,7 +166,7 @@ def test_a_step_cache_sees_the_identity_layers():
 
 
 @torch.no_grad()
-def test_choosing_an_attention_backend_has_an_effect(model, monkeypatch):
+def test_choosing_an_attention_backend_has_an_effect(model, monkeypatch, default_backend):
     from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
     used = []
