@@ -161,11 +161,11 @@ def chosen_plan(plans: list[MemoryPlan], free: int) -> MemoryPlan:
 
 
 def outlook(plans: list[MemoryPlan], video: Video, free: int) -> str:
-    """What ``video`` will take of a device with ``free`` bytes, in two sentences; free: 0 = it runs in main memory."""
+    """What ``video`` will take of a device with ``free`` bytes, in a sentence (calculated); free: 0 = it runs in main memory."""
     what = f"{video.frames} frames of {video.width}×{video.height}"
     if not free:
         whole = plans[0].highest
-        return f"{what} take about {readable_size(whole.weights + whole.work)} of main memory (calculated)."
+        return f"{what} take {readable_size(whole.weights + whole.work)} of memory."  # a line on the mini's loader
     plan = chosen_plan(plans, free)
     needed = f"{what} take about {readable_size(plan.peak)} at the highest, {plan.highest.name} (calculated)"
     if plan.peak > free:

@@ -94,7 +94,7 @@ def test_a_model_that_nobody_uses_any_more_is_forgotten(rooms):
 def test_the_loader_says_what_a_video_will_take(rooms, pack_nodes):
     _, about = pack_nodes["FantasyIDLoadModel"].execute("mini", "auto").result
     size = rooms("fantasyid_core.video.memory_plan").own_video(rooms("fantasyid_core.config").MINI)
-    assert f"{size.frames} frames of {size.width}×{size.height} take about" in about and "main memory" in about
+    assert f"{size.frames} frames of {size.width}×{size.height} take " in about and "of memory" in about
 
 
 def test_the_memory_estimate_of_the_public_checkpoint_is_plausible(rooms):
