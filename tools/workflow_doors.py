@@ -104,9 +104,9 @@ def identity_file() -> dict[str, Node]:
         | _stages()
         | {
             "kept": Node("FantasyIDSaveIdentity", (SECOND, 930), (420, 140), {"identity": IDENTITY}),
-            "card": Node("FantasyIDIdentityCard", (FIRST, 830), (340, 120), {"identity": IDENTITY}),
+            "card": Node("FantasyIDIdentityCard", (FIRST, 830), (340, 240), {"identity": IDENTITY}),
             "shown": Node(
-                "PreviewImage", (FIRST, 1010), (340, 320), {"images": ("card", "card")}, "What the file holds"
+                "PreviewImage", (FIRST, 1130), (340, 320), {"images": ("card", "card")}, "What the file holds"
             ),
             **video_nodes(VIDEO, identity=IDENTITY),
         }
