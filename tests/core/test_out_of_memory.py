@@ -11,8 +11,9 @@ import torch
 
 from fantasyid_core.errors import InputError
 from fantasyid_core.model import FantasyIDModel, new_mini
-from fantasyid_core.out_of_memory import is_out_of_memory
+from fantasyid_core.out_of_memory import Ladder, is_out_of_memory
 from fantasyid_core.video.levers import Levers
+from fantasyid_core.video.memory_presets import MEMORY_PRESETS
 from fantasyid_core.video.mini import mini_vae
 from fantasyid_core.video.sample import Conditions, SamplingOptions, Tally, sample
 from fantasyid_core.video.vae import decode_latents
@@ -53,8 +54,8 @@ def test_the_sampler_goes_on_with_one_branch_after_the_other(model: FantasyIDMod
     with full(model.transformer, lambda *_, hidden_states, **__: len(hidden_states) > 1):
         made = sampled(model, Levers(), tally)
     assert torch.equal(made, asked)
-    assert "one after the other" in str(tally)
-    assert "one after the other" not in str(Tally())
+    assert tally.notes == ["Too little memory: went on as on a card of 16 GB, one prompt after the other."]
+    assert str(tally).endswith(tally.notes[0]) and "memory" not in str(Tally())
 
 
 def test_a_video_that_is_too_large_in_any_way_is_one_sentence(model: FantasyIDModel) -> None:
@@ -66,8 +67,8 @@ def test_the_decoder_goes_on_in_tiles() -> None:
     vae, told = mini_vae().eval(), list[str]()
     latents = torch.randn(1, 3, 32, 40, 36, generator=torch.Generator().manual_seed(4))
     with full(vae.decoder, lambda z, **_: max(z.shape[-2:]) > 32):
-        frames = decode_latents(vae, latents, note=told.append)
-    assert told == ["Too little memory for whole frames: decoded in tiles."]
+        frames = decode_latents(vae, latents, ladder=Ladder(MEMORY_PRESETS, told.append))
+    assert told == ["Too little memory: went on as on a card of 8 GB, decoded in tiles of 256 pixels."]
     assert np.array_equal(frames, decode_latents(vae, latents, tiled=True))
     with full(vae.decoder, lambda z, **_: True), pytest.raises(InputError, match="even to decode in tiles"):
         decode_latents(vae, latents)
