@@ -88,7 +88,7 @@ class Ladder:
             release_unused()  # here, because the error held what the work had made
             self._presets = below
             self._note(
-                f"Too little memory: went on as on a card of {self.preset.name} GB, "
+                f"Too little memory: went on as on a card of {self.preset.name} GB: "
                 f"{self._way(part, self.preset, way).words}."
             )
 

@@ -61,6 +61,9 @@ MEMORY_PRESETS = (
     MemoryPreset("8", "blocks", "sequential", 1024, TILE),
 )
 
+AUTO, OFF = "auto", "off"  #: instead of a preset: the one that fits; none, every part stays where it was loaded
+MEMORY_CHOICES = (AUTO, OFF, *(preset.name for preset in MEMORY_PRESETS))
+
 
 def presets_from(name: str) -> tuple[MemoryPreset, ...]:
     """The preset called ``name`` and all smaller ones. Raises InputError, naming them all, when there is none."""
