@@ -25,6 +25,7 @@ from .identity.branches import BRANCHES
 from .images import load_photograph
 from .input_path import INPUT_PATHS
 from .model import MINI, FantasyIDModel, load_model
+from .out_of_memory import is_out_of_memory
 from .processes import Processes, joined_processes
 from .progress import ProgressCallback
 from .video.levers import PRESETS as SPEEDS
@@ -311,7 +312,15 @@ def _loaded(
     from .video.placement import is_placed, keep_in_8_bits, ladder_for
 
     device = "cpu" if is_placed(memory, processes.device) else processes.device
-    model = load_model(options.model, models_dirs=options.models, device=device)
+    try:
+        model = load_model(options.model, models_dirs=options.models, device=device)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"The model does not fit into the memory of {device}; choose a smaller card with --memory, or close what "
+            "else uses it."
+        ) from error
     if options.weights == "fp8":
         keep_in_8_bits(model.transformer)
     video = Video(*video_size(model, choices))

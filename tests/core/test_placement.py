@@ -146,6 +146,13 @@ def test_the_command_makes_the_same_video_under_the_smallest_preset(tmp_path, ca
     assert f"Memory as for a card of 8 GB: {STREAMED}" in capsys.readouterr().err
 
 
+def test_a_model_that_does_not_fit_whole_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("fantasyid_core.cli.load_model", lambda *_, **__: torch.empty(2**60, dtype=torch.uint8))
+    arguments = ["--prompt", "x", "--out", str(tmp_path / "clip.mp4"), "--memory", "off"]
+    assert main(["generate", "--reference", str(EXAMPLE), *arguments]) == 1
+    assert "choose a smaller card with --memory" in capsys.readouterr().err
+
+
 def test_8_bit_weights_take_half_and_change_the_video_a_little(identity):
     model = load_model("mini", precision="bfloat16")
     before, plain = sizes_of(model).block, video(model, identity)
