@@ -17,6 +17,7 @@ from .errors import FantasyIDError, InputError
 from .generate import GenerateOptions, identify, make_video, video_size
 from .images import load_photograph
 from .model import FantasyIDModel
+from .out_of_memory import Ladder
 
 _UNSAFE = re.compile(r"[^\w-]+")
 WORDS = 40  #: characters of the prompt in a file's name
@@ -61,21 +62,25 @@ def run_batch(
     options: GenerateOptions,
     write: Write,
     report: Callable[[str], None] = lambda line: None,
+    ladder: Ladder | None = None,
 ) -> list[str]:
-    """Make what is not yet there; returns a sentence per video that could not be made. report: hears of each file."""
+    """Make what is not yet there; returns a sentence per video that could not be made. report: hears of each file.
+    ladder: see :func:`generate`.
+    """
     failures: list[str] = []
     missing = [job for job in jobs if not job.out.is_file()]
     for reference, group in groupby(missing, key=lambda job: job.reference):
         own = list(group)
         try:
             size = video_size(model, options)
-            identity = identify(load_photograph(reference), model, options).identity
+            identity = identify(load_photograph(reference), model, options, ladder=ladder).identity
         except FantasyIDError as error:
             failures += [f"{reference.name}: {error}"]
             continue
         for job in own:
             try:
-                frames = make_video(model, identity, replace(options, prompt=job.prompt, seed=job.seed), size)
+                chosen = replace(options, prompt=job.prompt, seed=job.seed)
+                frames = make_video(model, identity, chosen, size, ladder=ladder)
                 job.out.parent.mkdir(parents=True, exist_ok=True)
                 write(job.out, frames)
                 report(str(job.out))

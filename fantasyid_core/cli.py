@@ -19,18 +19,21 @@ from .doctor import run_doctor
 from .errors import FantasyIDError, InputError
 from .faces.detect import RULES
 from .faces.detectors import DETECTORS
-from .generate import GenerateOptions, generate, quiet
+from .generate import GenerateOptions, generate, quiet, video_size
 from .geometry.extractors import EXTRACTORS
 from .identity.branches import BRANCHES
 from .images import load_photograph
 from .input_path import INPUT_PATHS
-from .model import MINI, load_model
-from .processes import joined_processes
+from .model import MINI, FantasyIDModel, load_model
+from .out_of_memory import is_out_of_memory
+from .processes import Processes, joined_processes
 from .progress import ProgressCallback
 from .video.levers import PRESETS as SPEEDS
+from .video.memory_presets import AUTO, MEMORY_CHOICES
 from .weights.catalog import ASSETS
 
 if TYPE_CHECKING:
+    from .out_of_memory import Ladder
     from .training.loop import RunOptions
 
 EXAMPLE = ASSETS / "astronaut.png"
@@ -93,6 +96,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         "--size", type=_size, default=None, metavar="WxH", help="e.g. 720x480 (default: the model's own)"
     )
     parser.add_argument("--speed", choices=tuple(SPEEDS), default="exact", help="see docs/speed.md (default: exact)")
+    _add_memory(parser)
     parser.add_argument("--fps", type=int, default=8, help="frames per second of the file (default: 8)")
     parser.add_argument("--face", choices=RULES[:-1], default="largest", help="which face of several")
     parser.add_argument("--detector", choices=tuple(DETECTORS), default="yunet", help="face detector")
@@ -110,6 +114,7 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
     _add_models(parser)
     parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: the model's own)")
     parser.add_argument("--guidance", type=float, default=None, help="guidance scale (default: the model's own)")
+    _add_memory(parser)
     parser.add_argument("--fps", type=int, default=8, help="frames per second of the files (default: 8)")
     parser.set_defaults(run=_batch)
 
@@ -243,9 +248,26 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_memory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--memory",
+        choices=MEMORY_CHOICES,
+        default=AUTO,
+        help="keep to a card of so many GB, see docs/memory.md (default: auto, by the free memory of a CUDA or ROCm "
+        "card; without one: off)",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("auto", "fp8"),
+        default="auto",
+        help="fp8: keep the transformer's in 8 bits, half the memory and a slightly other video (default: as they are)",
+    )
+
+
 def _generate(options: argparse.Namespace) -> int:
     from .video.files import write_mp4, write_webp
     from .video.parallel import shared_tokens
+    from .video.placement import check_shared
 
     write = {".mp4": write_mp4, ".webp": write_webp}.get(options.out.suffix.lower())
     if write is None:
@@ -272,13 +294,37 @@ def _generate(options: argparse.Namespace) -> int:
     )
     photograph = load_photograph(options.reference)
     with joined_processes() as processes:
-        model = load_model(options.model, models_dirs=options.models, device=processes.device)
+        memory = options.memory if processes.count == 1 else check_shared(options.memory)
+        model, ladder = _loaded(options, memory, processes, choices)
         with shared_tokens(model.transformer):
-            made = generate(photograph, model, choices, progress_bar if processes.is_first else quiet)
+            made = generate(photograph, model, choices, progress_bar if processes.is_first else quiet, ladder)
         if processes.is_first:
             write(options.out, made.frames, options.fps)
             _say(str(options.out), model.notice)
     return 0
+
+
+def _loaded(
+    options: argparse.Namespace, memory: str, processes: Processes, choices: GenerateOptions
+) -> tuple[FantasyIDModel, Ladder]:
+    """The model, and how it keeps to the memory of this process's device."""
+    from .video.memory_plan import Video
+    from .video.placement import is_placed, keep_in_8_bits, ladder_for
+
+    device = "cpu" if is_placed(memory, processes.device) else processes.device
+    try:
+        model = load_model(options.model, models_dirs=options.models, device=device)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"The model does not fit into the memory of {device}; choose a smaller card with --memory, or close what "
+            "else uses it."
+        ) from error
+    if options.weights == "fp8":
+        keep_in_8_bits(model.transformer)
+    video = Video(*video_size(model, choices))
+    return model, ladder_for(model, memory, processes.device, video, _note)
 
 
 def _batch(options: argparse.Namespace) -> int:
@@ -293,13 +339,15 @@ def _batch(options: argparse.Namespace) -> int:
         ) from error
     jobs = plan(options.reference, prompts, range(options.seeds), options.out)
     with joined_processes() as processes:
-        model = load_model(options.model, models_dirs=options.models, device=processes.device)
+        choices = GenerateOptions("", steps=options.steps, guidance_scale=options.guidance)
+        model, ladder = _loaded(options, options.memory, processes, choices)
         failures = run_batch(
             part_of(jobs, processes.rank, processes.count),
             model,
-            GenerateOptions("", steps=options.steps, guidance_scale=options.guidance),
+            choices,
             lambda path, frames: write_mp4(path, frames, options.fps),
             _say,
+            ladder,
         )
     _say(*(f"Not made: {failure}" for failure in failures))
     return 1 if failures else 0
@@ -457,6 +505,13 @@ def progress_bar(stage: str) -> ProgressCallback:
             bar.close()
 
     return report
+
+
+def _note(sentence: str) -> None:
+    """A line of its own on standard error, above a bar that runs."""
+    from tqdm import tqdm
+
+    tqdm.write(f"fantasyid: {sentence}", file=sys.stderr)
 
 
 def _size(text: str) -> tuple[int, int]:

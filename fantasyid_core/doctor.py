@@ -121,7 +121,8 @@ def _machine_rows() -> list[Row]:
 def memory_rows(memory: int) -> list[Row]:
     """What the public checkpoint needs at its peak, by how its parts share a card; ``memory``: the card's, 0 = none.
 
-    Calculated (video/memory_plan.py), for 49 frames of 480×720 in bfloat16. ComfyUI's own manager decides which it is.
+    Calculated (video/memory_plan.py), for 49 frames of 480×720 in bfloat16. ComfyUI's own manager decides which it is;
+    outside, ``fantasyid generate --memory``.
     """
     from .config import RELEASE
     from .video.memory_plan import chosen_plan, release_plans

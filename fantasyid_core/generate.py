@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,8 +20,10 @@ from .geometry.geometry import FaceGeometry
 from .identity.fuse import fuse_features
 from .identity.identity import Identity
 from .input_path import InputPath
+from .out_of_memory import Ladder
 from .progress import ProgressCallback, silent
 from .video.levers import EXACT, Levers
+from .video.memory_presets import MEMORY_PRESETS
 from .video.sample import Conditions, SamplingOptions, sample
 from .video.size import SPATIAL_COMPRESSION, check_video_size
 from .video.strength import LayerStrength, StrengthBand
@@ -92,27 +95,38 @@ class Generation(Identified):
 
 
 def generate(
-    photograph: FloatArray, model: FantasyIDModel, options: GenerateOptions, progress: StageProgress = quiet
+    photograph: FloatArray,
+    model: FantasyIDModel,
+    options: GenerateOptions,
+    progress: StageProgress = quiet,
+    ladder: Ladder | None = None,
 ) -> Generation:
     """A photograph [H, W, 3] RGB 0..1 walks through the five rooms and leaves as a video.
 
-    Raises NoFaceError, and InputError for a size or setting that the model cannot make, before any long step.
+    ladder: how it keeps to the memory (video/placement.py), None = every part works where it lies. Raises NoFaceError,
+    and InputError for a size or setting that the model cannot make, before any long step, or for a full memory.
     """
-    size = video_size(model, options)
-    found = identify(photograph, model, options, progress)
-    return Generation(**vars(found), frames=make_video(model, found.identity, options, size, progress))
+    size, ladder = video_size(model, options), ladder or Ladder(MEMORY_PRESETS)
+    found = identify(photograph, model, options, progress, ladder)
+    return Generation(**vars(found), frames=make_video(model, found.identity, options, size, progress, ladder))
 
 
 def identify(
-    photograph: FloatArray, model: FantasyIDModel, options: GenerateOptions, progress: StageProgress = quiet
+    photograph: FloatArray,
+    model: FantasyIDModel,
+    options: GenerateOptions,
+    progress: StageProgress = quiet,
+    ladder: Ladder | None = None,
 ) -> Identified:
     """The first four rooms: a photograph [H, W, 3] RGB 0..1 → an identity that serves any number of videos."""
+    ladder = ladder or Ladder(MEMORY_PRESETS)
     faces = detect_faces(photograph, make_detector(options.detector), as_released=options.input_path == "as released")
     chosen = chosen_index(faces, options.choose)
     face = with_mask(faces[chosen])
     geometry = make_extractor(options.extractor, model.folders, options.input_path).extract(face)
     views = augment_views(face, geometry, progress=progress("views"))
-    identity = fuse_features(
+    fuse = partial(
+        fuse_features,
         views,
         for_model(geometry, model.config.vertex_net.topology, options.input_path, model.folders),
         model.identity_encoder,
@@ -120,6 +134,7 @@ def identify(
         input_path=options.input_path,
         progress=progress("identity"),
     )
+    identity = ladder.run("identity encoder", fuse)
     return Identified(faces, chosen, face, geometry, views, identity)
 
 
@@ -129,13 +144,23 @@ def make_video(
     options: GenerateOptions,
     size: tuple[int, int, int],
     progress: StageProgress = quiet,
+    ladder: Ladder | None = None,
 ) -> FloatArray:
     """The last room: an identity and a prompt → frames [F, H, W, 3] RGB 0..1. size: frames, height, width in pixels."""
     vae, text = _require(model)
-    generator = torch.Generator("cpu").manual_seed(options.seed)  # the same noise on every device
-    reference = encode_reference(vae, identity.reference, *size, generator, fit=identity.reference_fit)
-    context = model.transformer.prepare_identity(identity.tokens.to(reference))
-    conditions = Conditions(text.encode(options.prompt), text.encode(options.negative_prompt), reference, context)
+    ladder = ladder or Ladder(MEMORY_PRESETS)
+    positive, negative = ladder.run(
+        "text encoder", lambda: (text.encode(options.prompt), text.encode(options.negative_prompt))
+    )
+    generator = torch.Generator("cpu")
+
+    def encode() -> torch.Tensor:
+        generator.manual_seed(options.seed)  # the same noise on every device, and at every try
+        return encode_reference(vae, identity.reference, *size, generator, fit=identity.reference_fit)
+
+    reference = ladder.run("VAE", encode)
+    context = ladder.run("transformer", lambda: model.transformer.prepare_identity(identity.tokens.to(reference)))
+    conditions = Conditions(positive, negative, reference, context)
     sampling = SamplingOptions(
         steps=options.steps or default_steps(model),
         guidance_scale=default_guidance(model) if options.guidance_scale is None else options.guidance_scale,
@@ -145,8 +170,8 @@ def make_video(
         levers=options.levers,
         window=window_for(model.config, size[0]),
     )
-    latents = sample(model.transformer, conditions, sampling, generator, progress("video"))
-    return decode_latents(vae, latents, progress=progress("decode"))
+    latents = sample(model.transformer, conditions, sampling, generator, progress("video"), ladder=ladder)
+    return decode_latents(vae, latents, progress=progress("decode"), ladder=ladder)
 
 
 def default_steps(model: FantasyIDModel) -> int:

@@ -10,6 +10,8 @@ import torch
 from comfy_api.latest import io
 
 from ..fantasyid_core.errors import InputError, MissingFileError
+from ..fantasyid_core.out_of_memory import Ladder
+from ..fantasyid_core.video.memory_presets import MEMORY_PRESETS
 from ..fantasyid_core.video.strength import LayerStrength
 from ..fantasyid_core.video.text import fit_conditioning, fixed_length_tokens
 from ..fantasyid_core.weights.catalog import entry
@@ -276,9 +278,9 @@ class Decode(io.ComfyNode):
         device = vae_device()
         in_tiles = tiled == "on" or (tiled == "auto" and management.get_free_memory(device.load) < room)
         on_device(vae, device, room // 4 if in_tiles else room)
-        note = partial(show_text, cls)
+        ladder = Ladder(MEMORY_PRESETS, partial(show_text, cls))
         videos = [
-            image_from_pictures(decode_latents(vae, video, in_tiles, node_progress(1), note))
+            image_from_pictures(decode_latents(vae, video, in_tiles, node_progress(1), ladder))
             for video in (samples * latent_scale(model)).movedim(1, 2).split(1)
         ]
         return io.NodeOutput(torch.cat(videos), FRAME_RATE)

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import InputError
-from ..out_of_memory import is_out_of_memory, release_unused
+from ..out_of_memory import Ladder, Way
 from ..progress import ProgressCallback, silent
 from .compiling import compiled_blocks
 from .identity_context import IdentityContext
 from .levers import AS_SET, EXACT, Levers
+from .memory_presets import MEMORY_PRESETS, MemoryPreset
 from .parallel import check_shareable, mean_over_shares, processes_sharing
 from .people_context import PeopleContext
 from .schedule import NOISE_SCHEDULE, make_sampler
 from .size import rotary_table
+from .slices import rows_at_once
 from .step_cache import StepCache
 from .strength import LayerStrength
 from .windows import Window, check_window
@@ -55,18 +57,19 @@ class Tally:
     """What a sampling took, counted as it runs.
 
     blocks: evaluations, one per block, branch and window. exact_blocks: those of the same sampling without levers.
-    note: what had to be done otherwise than asked, in words.
+    notes: what had to be done otherwise than asked, in sentences.
     """
 
     blocks: int = 0
     steps: int = 0
     exact_blocks: int = 0
-    note: str = ""
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         less = f", {self.exact_blocks / self.blocks:.2g} times less than exact" if self.blocks else ""
-        counted = f"{self.steps} steps, {self.blocks} of {self.exact_blocks} block evaluations{less}"
-        return f"{counted}; {self.note}" if self.note else counted
+        return "\n".join(
+            [f"{self.steps} steps, {self.blocks} of {self.exact_blocks} block evaluations{less}", *self.notes]
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +102,15 @@ def sample(
     progress: ProgressCallback = silent,
     check: Callable[[], None] | None = None,
     tally: Tally | None = None,
+    ladder: Ladder | None = None,
 ) -> torch.Tensor:
     """Denoise: → clean latents [1, F, C, H, W] in the text's dtype.
 
     generator: as the VAE's posterior draw left it; here come the noise, then the sampler's draws. progress: gets the
     estimate of the clean latents (float32, of the same shape) after each step. check: called before every block of
-    every step; it and progress cancel by raising. tally: counts what is done. Source: the release's loop (release.md,
-    sampling loop).
+    every step; it and progress cancel by raising. tally: counts what is done. ladder: what a step is made smaller by
+    when the memory is too small, None = the memory presets, noted in the tally. Raises InputError when it is too small
+    for the smallest. Source: the release's loop (release.md, sampling loop).
     """
     from diffusers.utils.torch_utils import randn_tensor
 
@@ -117,7 +122,8 @@ def sample(
     solver = options.sampler if levers.solver == AS_SET else levers.solver
     sampler = make_sampler(solver, steps, options.noise_schedule)
     tally = Tally() if tally is None else tally
-    denoiser = _Denoiser(model, conditions, options, check, tally)
+    ladder = ladder or Ladder(MEMORY_PRESETS, tally.notes.append)
+    denoiser = _Denoiser(model, conditions, options, check, tally, ladder)
     tally.exact_blocks += denoiser.exact_blocks(asked)
     latents = randn_tensor(reference.shape, generator=generator, device=text.device, dtype=text.dtype)
     try:
@@ -127,10 +133,6 @@ def sample(
                 latents, clean = sampler.step(velocity, i, latents, generator)
                 latents = latents.to(text.dtype)  # as released: only the estimate keeps float32 from step to step
                 progress(i + 1, steps, clean)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise InputError(_too_large(processes_sharing(model))) from error
     finally:
         model._reset_stateful_cache()  # a step cache must not carry this video into the next
     return latents
@@ -143,7 +145,7 @@ def _too_large(processes: int) -> str:
             "prompt run 'sequential', or make fewer or smaller frames."
         )
     return (
-        "The memory is too small for this video, even with the prompt and the negative prompt one after the other; "
+        "The memory is too small for this video, even for one prompt after the other and a few rows at a time; "
         "make fewer frames or smaller ones, or close what else uses it."
     )
 
@@ -170,8 +172,10 @@ class _Denoiser:
         options: SamplingOptions,
         check: Callable[[], None] | None,
         tally: Tally,
+        ladder: Ladder,
     ) -> None:
         self.model, self.conditions, self.options, self.check, self.tally = model, conditions, options, check, tally
+        self.ladder = ladder
         _, frames, _, height, width = conditions.reference.shape
         device = conditions.positive.device
         self.spans: tuple[slice, ...] = (slice(0, frames),)
@@ -188,7 +192,6 @@ class _Denoiser:
         if not 0.0 <= options.identity_guidance < inf:
             raise InputError(f"Identity guidance must be 0 (off) or above, not {options.identity_guidance:g}.")
         self.guided = options.guidance_scale > 1.0
-        self.one_by_one = options.levers.negative == "sequential"
         if self.guided and conditions.negative is None:
             raise InputError("Guidance above 1 needs a negative prompt (it may be empty); encode one or set it to 1.")
 
@@ -232,19 +235,25 @@ class _Denoiser:
         self, names: Sequence[str], *, identity: IdentityContext | PeopleContext | None, **where: Any
     ) -> torch.Tensor:
         """The velocities of the branches ``names``, [branches, F, C, H, W] float32: as one batch or one by one."""
-        if len(names) == 1:
-            return self._in_windows(names, identity, **where)
-        if not self.one_by_one:
-            try:
-                return self._in_windows(names, identity, **where)
-            except (RuntimeError, MemoryError) as error:
-                # several processes cannot step down: while one runs out of memory, the others wait for its tokens
-                if not is_out_of_memory(error) or processes_sharing(self.model) > 1:
-                    raise
-            self.one_by_one = True
-            self.tally.note = "too little memory for both branches at once: they ran one after the other"
-            release_unused()
-        return torch.cat([self._in_windows([name], identity, **where) for name in names])
+
+        def velocities() -> torch.Tensor:
+            at_once = self._at_once(names, self.ladder.preset)
+            parts = [names[i : i + at_once] for i in range(0, len(names), at_once)]
+            with rows_at_once(self.ladder.preset.rows):
+                return torch.cat([self._in_windows(part, identity, **where) for part in parts])
+
+        too_large = _too_large(processes_sharing(self.model))
+        return self.ladder.run("transformer", velocities, partial(self._way, names), too_large)
+
+    def _at_once(self, names: Sequence[str], preset: MemoryPreset) -> int:
+        """Branches in one batch."""
+        return 1 if "sequential" in (self.options.levers.negative, preset.negative) else len(names)
+
+    def _way(self, names: Sequence[str], preset: MemoryPreset) -> Way:
+        if processes_sharing(self.model) > 1:  # while one ran out of memory, the others wait for its tokens
+            return Way()
+        rows = min(preset.rows, self.conditions.positive.shape[1] + len(self.rotary[0]))
+        return Way((self._at_once(names, preset), rows), preset.sampling)
 
     def _in_windows(
         self, names: Sequence[str], identity: IdentityContext | PeopleContext | None, latents: torch.Tensor, **when: Any

@@ -13,9 +13,9 @@ from PIL import Image
 from ..arrays import FloatArray
 from ..errors import InputError
 from ..images import NEUTRAL_GREY
-from ..out_of_memory import is_out_of_memory, release_unused
+from ..out_of_memory import Ladder, Way
 from ..progress import ProgressCallback, silent
-from .memory_presets import TILE
+from .memory_presets import MEMORY_PRESETS, TILE, MemoryPreset
 from .size import LATENT_FRAMES_AT_ONCE, SPATIAL_COMPRESSION
 
 if TYPE_CHECKING:
@@ -106,30 +106,34 @@ def decode_latents(
     latents: torch.Tensor,
     tiled: bool = False,
     progress: ProgressCallback = silent,
-    note: Callable[[str], None] = lambda sentence: None,
+    ladder: Ladder | None = None,
 ) -> FloatArray:
     """Latents [1, F, C, H, W] → frames [4·(F-1)+1, 8·H, 8·W, 3] RGB 0..1.
 
     Streamed: two latent frames at a time (three at the start) leave the device as pixels, exactly as if decoded at
     once. tiled: also in overlapping tiles of 256 pixels, for small cards; seams are blended and the result differs
-    slightly. F must be odd (see check_video_size). When the memory is too small for whole frames they are decoded in
-    tiles after all, and ``note`` is told; raises InputError when it is too small for tiles.
+    slightly. F must be odd (see check_video_size). ladder: what says so otherwise, None = whole frames; when the memory
+    is too small, it goes down to tiles, then smaller ones. Raises InputError when it is too small for the smallest.
     """
-    for in_tiles in (False, True)[int(tiled) :]:
-        try:
-            return _decoded(vae, latents, in_tiles, progress)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        release_unused()
-        if not in_tiles:
-            note("Too little memory for whole frames: decoded in tiles.")
-    raise InputError(
-        "The memory is too small even to decode in tiles; close what else uses it, or make fewer or smaller frames."
+    ladder = ladder or Ladder(MEMORY_PRESETS)
+    height, width = latents.shape[-2:]
+
+    def side(preset: MemoryPreset) -> int:
+        return TILE if tiled else preset.tile
+
+    def way(preset: MemoryPreset) -> Way:
+        most = side(preset) or max(height, width)
+        return Way((min(most, height) * min(most, width),), preset.decoding)
+
+    return ladder.run(
+        "VAE",
+        lambda: _decoded(vae, latents, side(ladder.preset), progress),
+        way,
+        "The memory is too small even to decode in tiles; close what else uses it, or make fewer or smaller frames.",
     )
 
 
-def _decoded(vae: VideoAutoencoder, latents: torch.Tensor, tiled: bool, progress: ProgressCallback) -> FloatArray:
+def _decoded(vae: VideoAutoencoder, latents: torch.Tensor, side: int, progress: ProgressCallback) -> FloatArray:
     if latents.ndim != 5 or len(latents) != 1 or latents.shape[1] % LATENT_FRAMES_AT_ONCE == 0:
         raise InputError(
             f"The decoder takes one video latent [1, odd frames, channels, height, width], not {list(latents.shape)}; "
@@ -142,7 +146,7 @@ def _decoded(vae: VideoAutoencoder, latents: torch.Tensor, tiled: bool, progress
         3,
     )
     video, weight = torch.zeros(shape), torch.zeros(1, shape[1], shape[2], 1)
-    tiles = list(_tiles(*z.shape[3:])) if tiled else [(slice(None), slice(None))]
+    tiles = list(_tiles(z.shape[3], z.shape[4], side)) if side else [(slice(None), slice(None))]
     chunks = _chunks(z.shape[2])
     for index, (rows, columns) in enumerate(tiles):
         pixel_rows, pixel_columns = _pixels(rows), _pixels(columns)
@@ -187,16 +191,16 @@ def _chunks(latent_frames: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-    for top in _tile_starts(height):
-        for left in _tile_starts(width):
-            yield slice(top, min(top + TILE, height)), slice(left, min(left + TILE, width))
+def _tiles(height: int, width: int, side: int) -> Iterator[tuple[slice, slice]]:
+    for top in _tile_starts(height, side):
+        for left in _tile_starts(width, side):
+            yield slice(top, min(top + side, height)), slice(left, min(left + side, width))
 
 
-def _tile_starts(side: int) -> list[int]:
+def _tile_starts(length: int, side: int) -> list[int]:
     """Evenly spread starts, so that the last tile is as large as the others."""
-    count = 1 if side <= TILE else -(-(side - TILE_OVERLAP) // (TILE - TILE_OVERLAP))
-    return [round(k * (side - TILE) / max(count - 1, 1)) for k in range(count)]
+    count = 1 if length <= side else -(-(length - TILE_OVERLAP) // (side - TILE_OVERLAP))
+    return [round(k * (length - side) / max(count - 1, 1)) for k in range(count)]
 
 
 def _pixels(latent: slice) -> slice:
