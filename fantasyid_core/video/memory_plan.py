@@ -161,7 +161,7 @@ def chosen_plan(plans: list[MemoryPlan], free: int) -> MemoryPlan:
 
 
 def outlook(plans: list[MemoryPlan], video: Video, free: int) -> str:
-    """What ``video`` will take of a device with ``free`` bytes, in a sentence (calculated); free: 0 = it runs in main memory."""
+    """What ``video`` will take of a device with ``free`` bytes, in a sentence. free: 0 = it runs in main memory."""
     what = f"{video.frames} frames of {video.width}×{video.height}"
     if not free:
         whole = plans[0].highest
