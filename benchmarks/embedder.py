@@ -3,8 +3,8 @@
 python -m benchmarks.embedder --held-out CLIPS [--vae MINI] [--network FILE] [--people 32]
 
 CLIPS are of `fantasyid train data` with a seed that the network was not trained with. Every clip's frames are compared
-with one picture of each person from elsewhere (other light, clothes, background), the most frontal of them; people come
-in groups of ``--people``, so chance is 1 in that many.
+with one picture of each person from elsewhere (other light, clothes, background), the most frontal of them, and by
+geometry with everybody's true head too. People come in groups of ``--people``, so chance is 1 in that many.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fantasyid_core.evaluation.head_network import ANGLE, HeadNetwork, HeadReadi
 from fantasyid_core.evaluation.head_network import WEIGHTS_FILE as SHIPPED
 from fantasyid_core.training.arrays import Arrays, load_arrays
 from fantasyid_core.training.shards import dataset_shards
-from fantasyid_core.training.spoil import blurred, round_trip, smaller
+from fantasyid_core.training.spoil import blurred, recoloured_grey, round_trip, smaller
 from fantasyid_core.training.train_embedder import motion_targets
 from fantasyid_core.training.train_vae import load_vae_folder
 from fantasyid_core.video.patch_vae import PatchAutoencoder
@@ -63,6 +63,7 @@ def changes(vae: PatchAutoencoder) -> dict[str, Change]:
         "from 16 px": lambda x: smaller(x, 16),
         "noise of 0.1": lambda x: x + 0.1 * torch.randn(x.shape, generator=again()),
         "grey": lambda x: x.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1),
+        "grey of other tones, other light": lambda x: recoloured_grey(x, again()).expand(-1, 3, -1, -1),
     }
 
 
@@ -73,6 +74,8 @@ def table(network: HeadNetwork, arrays: Arrays, ways: dict[str, Change], people:
     times = frames.shape[1]
     frontal = np.abs(arrays["reference_angles"][:count, :, 0]).argmin(axis=1)
     known = read(network, arrays["references"][np.arange(count), frontal], lambda x: x)
+    shapes = torch.from_numpy(arrays["shape"][:count])
+    heads = network.geometry_of(shapes)
     truth = torch.from_numpy(
         motion_targets(arrays["angles"][:count, ::stride], arrays["expression"][:count, ::stride])
     ).flatten(0, 1)
@@ -80,16 +83,14 @@ def table(network: HeadNetwork, arrays: Arrays, ways: dict[str, Change], people:
         f"{count} people never seen, in groups of {people} (chance {1 / people:.1%}); {times} frames of each clip. "
         "rank-1 of frames / of clips (mean embedding); errors are root mean squares.",
         "",
-        "| frames | identity | geometry alone | shape, R² | yaw | jawOpen | smile | blink |",
-        "|---|---|---|---|---|---|---|---|",
+        "| frames | identity | geometry, true heads | geometry, pictures | shape, R² | yaw | jawOpen | smile | blink |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, way in ways.items():
         made = read(network, frames.reshape(-1, *frames.shape[2:]), way)
-        cells = [
-            " / ".join(f"{share:.0%}" for share in ranked(getattr(made, part), getattr(known, part), times, people))
-            for part in ("identity", "geometry")
-        ]
-        shape = torch.from_numpy(arrays["shape"][:count, : made.shape.shape[1]]).repeat_interleave(times, dim=0)
+        compared = ((made.identity, known.identity), (made.geometry, heads), (made.geometry, known.geometry))
+        cells = [" / ".join(f"{share:.0%}" for share in ranked(*pair, times, people)) for pair in compared]
+        shape = shapes[:, : made.shape.shape[1]].repeat_interleave(times, dim=0)
         explained = 1 - float((made.shape - shape).square().mean() / shape.var(dim=0).mean())
         motion = torch.cat([made.angles / ANGLE, made.expression], dim=1)
         error = (motion - truth).square().mean(dim=0).sqrt()

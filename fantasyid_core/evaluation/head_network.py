@@ -33,9 +33,10 @@ _DEEP = 144
 
 @dataclass(frozen=True, eq=False)
 class HeadReading:
-    """What N pictures show. identity: [N, 128], geometry: [N, 40], both of length 1 (see embedders.similarity).
-    shape: [N, 40] the leading shape coefficients, standard deviations. angles: [N, 3] yaw, pitch, roll in degrees
-    (signs: HeadPose). expression: [N, 3] ARKit weights of EXPRESSIONS, about 0..1."""
+    """What N pictures show. identity: [N, 128], geometry: [N, 40], both of length 1 (see embedders.similarity); the
+    latter compares with HeadNetwork.geometry_of known heads. shape: [N, 40] the leading shape coefficients, standard
+    deviations. angles: [N, 3] yaw, pitch, roll in degrees (signs: HeadPose). expression: [N, 3] ARKit weights of
+    EXPRESSIONS, about 0..1."""
 
     identity: torch.Tensor
     geometry: torch.Tensor
@@ -94,12 +95,15 @@ class HeadNetwork(nn.Module):
         looks = self.looks(torch.cat([seen, self.colours(colour - 0.5)], dim=1))
         return HeadReading(
             F.normalize(self.identity_out(looks), dim=1),
-            # the geometry embedding must carry nothing but the shape, so its loss does not reach further
-            F.normalize(self.whitening(shape.detach()), dim=1),
+            self.geometry_of(shape),
             shape,
             motion[:, :3] * ANGLE,
             motion[:, 3:],
         )
+
+    def geometry_of(self, shape: torch.Tensor) -> torch.Tensor:
+        """[N, 40 or more] shape coefficients of known heads → [N, 40] as HeadReading.geometry."""
+        return F.normalize(self.whitening(shape[:, :SHAPE]), dim=1)
 
 
 def small_colours(pictures: torch.Tensor) -> torch.Tensor:

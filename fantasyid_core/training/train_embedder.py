@@ -3,7 +3,8 @@
 Nothing that trains a video looks at it. A batch holds people seen three times each: one frame of their clip and two of
 their pictures from elsewhere, so that light, clothes, background, side and face differ. Losses: a supervised contrast
 of the identity embeddings (Khosla et al. 2020), the person's looks regressed from them, the head's shape coefficients,
-the pose and three expressions regressed, and the same contrast for a linear map of the regressed shape.
+the pose and three expressions regressed, and a contrast of the regressed shape with the true heads of the batch: with
+another picture as its counterpart it would learn whatever two pictures have in common, glasses before all.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ NAMES = (
     "person",
 )  # fmt: skip
 TAKES = 3  #: pictures of a person in a batch: one frame and two from elsewhere
-LOOKS_WEIGHT, SHAPE_WEIGHT, MOTION_WEIGHT, GEOMETRY_WEIGHT = 1.0, 10.0, 10.0, 0.3
+LOOKS_WEIGHT, SHAPE_WEIGHT, MOTION_WEIGHT, GEOMETRY_WEIGHT = 1.0, 5.0, 5.0, 4.0
+FACE_STRETCH = 4.0  #: of expressions in the loss: they vary by a quarter, angles / ANGLE by about 1
 WARMEST = 30.0  #: of the contrasts' scales (the inverse of their temperature)
 
 
@@ -61,6 +63,8 @@ class EmbedderObjective(nn.Module):
         self.register_buffer("looks_spread", torch.from_numpy(looks.std(axis=0) + 1e-3), persistent=False)
         reach = np.sqrt(np.square(load_head().shape_basis[:SHAPE]).sum(axis=(1, 2)))
         self.register_buffer("reach", torch.from_numpy((reach / reach.mean()).astype(np.float32)), persistent=False)
+        stretch = torch.tensor([1.0] * 3 + [FACE_STRETCH] * len(EXPRESSIONS))
+        self.register_buffer("stretch", stretch, persistent=False)
         self._vae = [vae]  # hidden from state dicts: it does not train
 
     def forward(self, batch: Batch) -> Losses:
@@ -70,11 +74,13 @@ class EmbedderObjective(nn.Module):
         made = self.network.read(grey, colour)
         scales = self.scales.exp().clamp(max=WARMEST)
         same = batch["person"][:, None] == batch["person"][None]
-        identity = contrast(made.identity * scales[0], made.identity, same)
-        geometry = contrast(made.geometry * scales[1], made.geometry, same)
+        itself = torch.eye(len(same), dtype=torch.bool, device=same.device)
+        identity = contrast(made.identity * scales[0], made.identity, same, itself)
+        heads = self.network.geometry_of(batch["shape"])
+        geometry = contrast(made.geometry * scales[1], heads, same, same & ~itself)
         shape = ((made.shape - batch["shape"]).square() * self.get_buffer("reach")).mean()
         motion = torch.cat([made.angles / ANGLE, made.expression], dim=1)
-        moving = F.smooth_l1_loss(motion, batch["motion"], beta=0.1)
+        moving = F.smooth_l1_loss(motion * self.get_buffer("stretch"), batch["motion"] * self.get_buffer("stretch"))
         wanted = (batch["looks"] - self.get_buffer("looks_mean")) / self.get_buffer("looks_spread")
         looks = F.smooth_l1_loss(self.looks_out(made.identity * 3), wanted)
         loss = identity + LOOKS_WEIGHT * looks + SHAPE_WEIGHT * shape + MOTION_WEIGHT * moving
@@ -90,12 +96,11 @@ class EmbedderObjective(nn.Module):
         return grey.contiguous(memory_format=torch.channels_last), small_colours(tinted(worse, generator))
 
 
-def contrast(queries: torch.Tensor, keys: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
-    """Of queries and keys [B, D], row by row the same pictures, how surprising each one's fellows (``same`` [B, B]) are
-    among all others; the mean of -log p."""
-    itself = torch.eye(len(queries), dtype=torch.bool, device=queries.device)
-    scores = (queries @ keys.T).masked_fill(itself, float("-inf"))
-    fellows = same & ~itself
+def contrast(queries: torch.Tensor, keys: torch.Tensor, same: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """How surprising, to each of the queries [B, D], its fellows (``same`` [B, B]) among the keys [B, D] are, the
+    ``hidden`` ones [B, B] left out; the mean of -log p."""
+    scores = (queries @ keys.T).masked_fill(hidden, float("-inf"))
+    fellows = same & ~hidden
     surprise = -(scores.log_softmax(dim=1).masked_fill(~fellows, 0.0)).sum(dim=1)
     return (surprise / fellows.sum(dim=1).clamp(min=1)).mean()
 

@@ -73,10 +73,11 @@ def test_the_targets_are_the_poses_and_the_two_sides_mean() -> None:
 
 def test_a_contrast_is_low_where_fellows_are_near_and_others_far() -> None:
     same = torch.eye(3, dtype=torch.bool).repeat_interleave(2, 0).repeat_interleave(2, 1)
-    apart = torch.eye(3).repeat_interleave(2, 0)
-    assert float(contrast(20 * apart, apart, same)) < 1e-3
-    assert float(contrast(20 * apart, apart.roll(2, 0).roll(1, 0), same)) > 5
-    assert float(contrast(apart * 0, apart, same)) == pytest.approx(np.log(5))
+    apart, itself = torch.eye(3).repeat_interleave(2, 0), torch.eye(6, dtype=torch.bool)
+    assert float(contrast(20 * apart, apart, same, itself)) < 1e-3
+    assert float(contrast(20 * apart, apart.roll(2, 0).roll(1, 0), same, itself)) > 5
+    assert float(contrast(apart * 0, apart, same, itself)) == pytest.approx(np.log(5))
+    assert float(contrast(apart * 0, apart, same, same & ~itself)) == pytest.approx(np.log(5))
 
 
 def test_spoiling_leaves_a_picture_that_can_still_be_seen() -> None:
