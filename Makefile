@@ -30,7 +30,7 @@ mini: .venv/.installed
 		--steps $(IDENTITY_STEPS) --optimiser muon --schedule cosine --ema 0.998 --compile
 
 # The network that reads drawn heads for the metrics (docs/metrics.md), from the clips of `make mini`.
-EMBEDDER_STEPS ?= 1500
+EMBEDDER_STEPS ?= 3000
 embedder: .venv/.installed
 	$(BIN)/fantasyid train embedder --data $(RUN)/data --vae fantasyid_core/assets/mini.safetensors \
 		--out $(RUN)/embedder --steps $(EMBEDDER_STEPS) --optimiser muon --schedule cosine --ema 0.995

@@ -202,7 +202,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     embedder.add_argument(
         "--vae", type=Path, help="a finished `train vae`, or a mini.safetensors, through which some pictures pass"
     )
-    _add_run(embedder, batch=120, learning_rate=2e-3)
+    _add_run(embedder, batch=120, learning_rate=6e-3)
     embedder.set_defaults(run=_train_embedder)
     clips = stages.add_parser("clips", help="encode videos of real people, each with a text file beside it, to latents")
     clips.add_argument("--videos", type=Path, required=True, help="a folder of clip.mp4 and clip.txt, and so on")
