@@ -5,7 +5,7 @@ TORCH  ?= torch==2.13.0
 BIN    := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: browser demo editor mini paper-table test test-core test-comfyui lint clean
+.PHONY: browser demo editor embedder mini paper-table test test-core test-comfyui lint clean
 
 demo: .venv/.installed
 	$(BIN)/fantasyid demo --out out
@@ -28,6 +28,12 @@ mini: .venv/.installed
 		--steps $(TEXT_STEPS) --optimiser muon --ema 0.995 --compile
 	$(BIN)/fantasyid train video --data $(RUN)/latents --start $(RUN)/text/mini.safetensors --out $(RUN)/identity \
 		--steps $(IDENTITY_STEPS) --optimiser muon --schedule cosine --ema 0.998 --compile
+
+# The network that reads drawn heads for the metrics (docs/metrics.md), from the clips of `make mini`.
+EMBEDDER_STEPS ?= 3000
+embedder: .venv/.installed
+	$(BIN)/fantasyid train embedder --data $(RUN)/data --vae fantasyid_core/assets/mini.safetensors \
+		--out $(RUN)/embedder --steps $(EMBEDDER_STEPS) --optimiser muon --schedule cosine --ema 0.995
 
 # The paper's ablations in small, from what `make mini` left in RUN (hours on a CPU; goes on where it stopped).
 TABLE_STEPS ?= 600

@@ -156,7 +156,12 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--real", **several, help="real faces for FID: a video, a photograph, or a folder of them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured to this file")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    parser.add_argument("--embedder", choices=("dlib", "arcface"), default="dlib", help="see docs/metrics.md")
+    parser.add_argument(
+        "--embedder",
+        choices=("dlib", "arcface", "synthetic-heads"),
+        default="dlib",
+        help="see docs/metrics.md; synthetic-heads is for drawn heads only (default: dlib)",
+    )
     parser.add_argument(
         "--insightface", type=Path, metavar="DIR", help="for arcface: the folder with insightface's packs"
     )
@@ -195,6 +200,15 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     latents.add_argument("--own", type=int, default=6, help="views kept of each clip (default: 6, the paper's)")
     latents.add_argument("--elsewhere", type=int, default=3, help="other pictures of the person (default: 3)")
     latents.set_defaults(run=_train_latents)
+    embedder = stages.add_parser(
+        "embedder", help="train the network that reads drawn heads for the metrics (docs/metrics.md)"
+    )
+    embedder.add_argument("--data", type=Path, required=True, help="the folder that `train data` made")
+    embedder.add_argument(
+        "--vae", type=Path, help="a finished `train vae`, or a mini.safetensors, through which some pictures pass"
+    )
+    _add_run(embedder, batch=120, learning_rate=6e-3)
+    embedder.set_defaults(run=_train_embedder)
     clips = stages.add_parser("clips", help="encode videos of real people, each with a text file beside it, to latents")
     clips.add_argument("--videos", type=Path, required=True, help="a folder of clip.mp4 and clip.txt, and so on")
     clips.add_argument("--vae", type=Path, required=True, help="a finished `train vae`, or a mini.safetensors")
@@ -436,6 +450,18 @@ def _train_latents(options: argparse.Namespace) -> int:
     vae.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[call-arg,arg-type]
     made = encode_dataset(options.data, vae, options.out, options.own, options.elsewhere, progress_bar("shards"))
     _say(f"{options.out}: {len(made)} files.")
+    return 0
+
+
+def _train_embedder(options: argparse.Namespace) -> int:
+    from .training.loop import run, say
+    from .training.train_embedder import FILE, EmbedderStage
+    from .training.train_vae import load_vae_folder
+
+    vae = load_vae_folder(options.vae).requires_grad_(False).eval() if options.vae else None
+    stage = EmbedderStage(options.data, options.batch, options.seed, vae)
+    reached = run(stage, _run_options(options), say)
+    _say(f"{options.out}: {reached} steps; the network is {options.out / FILE}.")
     return 0
 
 

@@ -15,8 +15,9 @@ from ..progress import ProgressCallback
 from .clips import METRIC_FPS, PICTURES, Frame, read_frames
 from .embedders import EMBEDDERS, make_embedder
 from .evaluate import Case, Evaluation, evaluate
+from .head_eyes import SYNTHETIC_HEADS, HeadEyes
 from .report import as_json, as_markdown, as_text
-from .watch import Eyes, Person, see_person
+from .watch import Eyes, Looker, Person, see_person
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class EvaluateOptions:
     """videos: files or folders of frames. references: one photograph for all of them, or one for each. others: further
     photographs of the same person as the single reference. gallery: photographs of other people, or folders of them,
     for rank-1. real: photographs, videos or folders of real faces, for FID. json: where to write everything.
-    markdown: the table as Markdown. embedder: a name in EMBEDDERS; insightface: its folder, pack: its pack, for
-    "arcface". folder_fps: of folders of frames."""
+    markdown: the table as Markdown. embedder: a name in EMBEDDERS, or "synthetic-heads"; insightface: its folder, pack:
+    its pack, for "arcface". folder_fps: of folders of frames."""
 
     videos: Sequence[Path]
     references: Sequence[Path]
@@ -58,7 +59,7 @@ def run_evaluate(options: EvaluateOptions, progress_of: Callable[[str], Progress
 def evaluate_files(options: EvaluateOptions, progress_of: Callable[[str], ProgressCallback]) -> Evaluation:
     """The evaluation that the ``options`` ask for."""
     _check(options)
-    eyes = Eyes(make_embedder(options.embedder, **_embedder_options(options)), features=bool(options.real))
+    eyes = _eyes(options)
     people = _people(options, eyes)
     single = len(options.references) == 1
     cases = [
@@ -81,6 +82,14 @@ def _check(options: EvaluateOptions) -> None:
         raise InputError(f"The folder {options.json.resolve().parent} does not exist; make it, or choose another.")
 
 
+def _eyes(options: EvaluateOptions) -> Looker:
+    if options.embedder != SYNTHETIC_HEADS:
+        return Eyes(make_embedder(options.embedder, **_embedder_options(options)), features=bool(options.real))
+    if options.real:
+        raise InputError(f"FID needs the embedder 'dlib' or 'arcface', not '{SYNTHETIC_HEADS}'; leave out --real.")
+    return HeadEyes()
+
+
 def _embedder_options(options: EvaluateOptions) -> dict[str, Any]:
     if options.embedder != "arcface":
         return {}
@@ -89,7 +98,7 @@ def _embedder_options(options: EvaluateOptions) -> dict[str, Any]:
     return {"models": options.insightface, "pack": options.pack}
 
 
-def _people(options: EvaluateOptions, eyes: Eyes) -> list[Person]:
+def _people(options: EvaluateOptions, eyes: Looker) -> list[Person]:
     others = [load_photograph(path) for path in options.others]
     own = [see_person(path.name, load_photograph(path), eyes, others) for path in options.references]
     strangers = (file for path in options.gallery for file in _photographs(path))

@@ -15,7 +15,7 @@ from . import motion, watch
 from .clips import METRIC_FPS, Frame
 from .frechet import frechet_distance
 from .metrics import ClipMetrics, measure_clip
-from .watch import Eyes, Person, SeenFace
+from .watch import Looker, Person, SeenFace
 
 #: Settings that every number depends on; they travel with every result.
 SETTINGS: Mapping[str, Any] = {
@@ -59,16 +59,16 @@ class Evaluation:
 def evaluate(
     cases: Sequence[Case],
     people: Sequence[Person],
-    eyes: Eyes,
+    eyes: Looker,
     embedder_name: str = "dlib",
     real: Iterable[Iterable[Frame]] = (),
     progress: ProgressCallback = silent,
 ) -> Evaluation:
     """The metrics of every clip of ``cases``; the other ``people`` are those it may be mistaken for.
 
-    real: clips or photographs of real faces; with them (and ``eyes.features``) FID is told. A clip that cannot be
-    measured goes into ``failures``. Raises InputError when there is no clip or FID gets
-    a single face, NoFaceError when none of the real pictures shows one.
+    real: clips or photographs of real faces; with them (and eyes that see ``features``) FID is told. A clip that cannot
+    be measured goes into ``failures``. Raises InputError when there is no clip or FID gets a single face,
+    NoFaceError when none of the real pictures shows one.
     """
     if not cases:
         raise InputError("There is no clip to evaluate; give at least one video.")

@@ -38,7 +38,8 @@ class ClipMetrics:
     difference 0..1 that the flow does not explain; where it is high, fm is not movement. yaw_low, yaw_high: degrees.
     rank1: share of frames that are nearer to their own reference than to everybody else's. copy_paste: 1 where the
     frames are the reference picture itself, 0 where another picture of the person is as near, below 0 where nearer.
-    per_frame: similarity to the reference, None without a face.
+    per_frame: similarity to the reference, None without a face. rank1_geometry: as rank1, by the head's shape alone,
+    for eyes that can tell it (HeadEyes).
     """
 
     name: str
@@ -56,6 +57,7 @@ class ClipMetrics:
     rank1: float | None
     copy_paste: float | None
     per_frame: tuple[float | None, ...]
+    rank1_geometry: float | None = None
 
     @property
     def yaw_range(self) -> float:
@@ -93,6 +95,7 @@ def measure_clip(name: str, seen: Sequence[SeenFace | None], people: Sequence[Pe
         rank1=rank_one(embeddings, people, number),
         copy_paste=copy_paste_score(embeddings, person),
         per_frame=tuple(None if face is None else float(next(remaining)) for face in seen),
+        rank1_geometry=rank_one_by_geometry(faces, people, number),
     )
 
 
@@ -104,11 +107,12 @@ def inter_frame_similarity(seen: Sequence[SeenFace | None]) -> float | None:
 
 def clip_motion(seen: Sequence[SeenFace | None]) -> tuple[float | None, float | None]:
     """(FM, flicker) over consecutive frames that both show a face; the flow is scaled to 1/8 second."""
-    pairs = [(a, b) for a, b in pairwise(seen) if a is not None and b is not None]
+    held = [(face.time, face.still) if face is not None and face.still is not None else None for face in seen]
+    pairs = [(a, b) for a, b in pairwise(held) if a is not None and b is not None]
     if not pairs:
         return None, None
-    measured = np.array([face_motion(a.still, b.still) for a, b in pairs])  # (n, 2)
-    seconds = np.array([max(b.time - a.time, 1e-3) for a, b in pairs])
+    measured = np.array([face_motion(a[1], b[1]) for a, b in pairs])  # (n, 2)
+    seconds = np.array([max(b[0] - a[0], 1e-3) for a, b in pairs])
     return float((measured[:, 0] / (seconds * METRIC_FPS)).mean()), float(measured[:, 1].mean())
 
 
@@ -118,6 +122,16 @@ def rank_one(embeddings: np.ndarray, people: Sequence[Person], number: int) -> f
         return None
     references = np.stack([person.reference.embedding for person in people])  # (P, D)
     nearest = similarity(embeddings[:, None], references[None]).argmax(axis=1)
+    return float((nearest == number).mean())
+
+
+def rank_one_by_geometry(faces: Sequence[SeenFace], people: Sequence[Person], number: int) -> float | None:
+    """The same by the head's shape alone; None where the eyes could not tell it."""
+    made = [face.geometry for face in faces if face.geometry is not None]
+    known = [person.reference.geometry for person in people if person.reference.geometry is not None]
+    if len(known) < 2 or len(known) < len(people) or not made:
+        return None
+    nearest = similarity(np.stack(made)[:, None], np.stack(known)[None]).argmax(axis=1)
     return float((nearest == number).mean())
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from .evaluate import SETTINGS, Evaluation
+from .head_eyes import ABOUT, SYNTHETIC_HEADS
 from .metrics import ClipMetrics
 
 #: Heading, name of the number, and how it is written. ↑: more is better; FM and yaw say how much moves.
@@ -20,6 +21,7 @@ COLUMNS = (
     ("rank-1 ↑", "rank1", "{:.0%}"),
     ("copy-paste ↓", "copy_paste", "{:+.2f}"),
 )
+GEOMETRY = ("rank-1 shape ↑", "rank1_geometry", "{:.0%}")  #: a column where the eyes can tell the head's shape
 FEW_FACES = 256  #: fewer faces than features: FID is then far too large
 
 
@@ -34,13 +36,13 @@ def as_text(evaluation: Evaluation) -> str:
 def as_markdown(evaluation: Evaluation) -> str:
     """The table in Markdown, with what must be known to read it below."""
     head, *body = (f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in _rows(evaluation))
-    rule = "|---|" + "---:|" * (len(COLUMNS) + 1)
+    rule = "|---|" + "---:|" * (len(_columns(evaluation)) + 1)
     return "\n".join([head, rule, *body, "", *(f"- {remark}" for remark in _remarks(evaluation))])
 
 
 def as_json(evaluation: Evaluation) -> str:
     """Everything that was measured, with its settings, as indented JSON; null where a number is not known."""
-    means = {name: evaluation.mean(name) for _, name, _ in COLUMNS}
+    means = {name: evaluation.mean(name) for _, name, _ in (*COLUMNS, GEOMETRY)}
     clips = [asdict(clip) | {"yaw_range": clip.yaw_range} for clip in evaluation.clips]
     return json.dumps(
         asdict(evaluation) | {"clips": clips, "mean": means, "settings": dict(SETTINGS)},
@@ -50,18 +52,21 @@ def as_json(evaluation: Evaluation) -> str:
     )
 
 
+def _columns(evaluation: Evaluation) -> tuple[tuple[str, str, str], ...]:
+    return COLUMNS if evaluation.mean(GEOMETRY[1]) is None else (*COLUMNS, GEOMETRY)
+
+
 def _rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("clip", "faces", *(heading for heading, _, _ in COLUMNS))]
-    rows += [(clip.name, f"{clip.faces}/{clip.frames}", *_cells(clip)) for clip in evaluation.clips]
+    columns = _columns(evaluation)
+    rows: list[tuple[str, ...]] = [("clip", "faces", *(heading for heading, _, _ in columns))]
+    for clip in evaluation.clips:
+        cells = (written(pattern, getattr(clip, name)) for _, name, pattern in columns)
+        rows.append((clip.name, f"{clip.faces}/{clip.frames}", *cells))
     if len(evaluation.clips) > 1:
         total = [sum(getattr(clip, name) for clip in evaluation.clips) for name in ("faces", "frames")]
-        means = (written(pattern, evaluation.mean(name)) for _, name, pattern in COLUMNS)
+        means = (written(pattern, evaluation.mean(name)) for _, name, pattern in columns)
         rows.append(("mean", f"{total[0]}/{total[1]}", *means))
     return rows
-
-
-def _cells(clip: ClipMetrics) -> tuple[str, ...]:
-    return tuple(written(pattern, getattr(clip, name)) for _, name, pattern in COLUMNS)
 
 
 def written(pattern: str, value: float | None) -> str:
@@ -87,6 +92,8 @@ def _remarks(evaluation: Evaluation) -> list[str]:
     remarks.append(
         f"Similarity by '{evaluation.embedder}': 1 the same picture, about 0 strangers. See docs/metrics.md."
     )
+    if evaluation.embedder == SYNTHETIC_HEADS:
+        remarks.append(ABOUT)
     return [*remarks, *evaluation.failures]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -25,28 +26,63 @@ MIN_LANDMARK_SCORE = 0.5  #: below, the landmark network itself sees no face whe
 _SAME_FACE = 0.3  # overlap of boxes (intersection over union) from frame to frame
 
 
+class Looker(Protocol):
+    """Whatever the metrics look with; ``str`` of it says what finds the faces."""
+
+    def see(self, frame: Frame, near: FloatArray | None = None) -> SeenFace | None:
+        """The face of ``frame`` that overlaps the box ``near`` [4], else the largest; None when there is none."""
+        ...
+
+
 @dataclass(frozen=True)
 class Eyes:
-    """What the metrics look with. features: whether FID's features are wanted too."""
+    """What the metrics look at photographed faces with. features: whether FID's features are wanted too."""
 
     embedder: Embedder = field(default_factory=make_embedder)
     detector: Detector = field(default_factory=make_detector)
     features: bool = False
 
+    def __str__(self) -> str:
+        return str(self.detector)
+
+    def see(self, frame: Frame, near: FloatArray | None = None) -> SeenFace | None:
+        """See :class:`Looker`."""
+        picture = _large_enough(frame.picture)
+        detection = _the_face(self.detector.detect(picture), near)
+        if detection is None:
+            return None
+        face = align_detection(picture, detection)
+        landmarks, score = detect_landmarks_with_score(face)
+        if score < MIN_LANDMARK_SCORE:
+            return None
+        pose = fit_head(landmarks).pose
+        assert pose is not None  # fit_head always finds one
+        return SeenFace(
+            frame.time,
+            detection.box,
+            self.embedder.embed(face, landmarks),
+            pose.yaw_pitch_roll,
+            held_still(picture, landmarks, pose),
+            fid_features(picture, landmarks) if self.features else None,
+            mouth_open(landmarks),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class SeenFace:
     """time: seconds. box: [4] xyxy pixels of the picture that was looked at. embedding: [D] (see Embedder).
-    yaw_pitch_roll: degrees, signs as HeadPose. features: [256] for FID, or None when not wanted. mouth: the gap between
-    the lips as a share of the mouth's width, 0 for a closed one."""
+    yaw_pitch_roll: degrees, signs as HeadPose. still: None where motion is not measured. features: [256] for FID, or
+    None when not wanted. mouth: the gap between the lips as a share of the mouth's width, 0 for a closed one (HeadEyes
+    has another unit). geometry: [G] of the head's shape alone, where the eyes can tell it."""
 
     time: float
     box: FloatArray
     embedding: FloatArray
     yaw_pitch_roll: tuple[float, float, float]
-    still: StillFace
+    still: StillFace | None
     features: FloatArray | None = None
     mouth: float = 0.0
+    geometry: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +94,7 @@ class Person:
     others: tuple[SeenFace, ...] = ()
 
 
-def watch(frames: Iterable[Frame], eyes: Eyes, fps: float = METRIC_FPS) -> list[SeenFace | None]:
+def watch(frames: Iterable[Frame], eyes: Looker, fps: float = METRIC_FPS) -> list[SeenFace | None]:
     """The face in each of the ``frames`` that are nearest to every 1 / fps seconds; None where there is none.
 
     It is the face that was there in the frame before (the boxes overlap), else the largest.
@@ -66,33 +102,10 @@ def watch(frames: Iterable[Frame], eyes: Eyes, fps: float = METRIC_FPS) -> list[
     seen: list[SeenFace | None] = []
     box: FloatArray | None = None
     for frame in at_rate(frames, fps):
-        face = see_face(frame, eyes, box)
+        face = eyes.see(frame, box)
         seen.append(face)
         box = face.box if face is not None else box
     return seen
-
-
-def see_face(frame: Frame, eyes: Eyes, near: FloatArray | None = None) -> SeenFace | None:
-    """The face of ``frame`` that overlaps the box ``near`` [4], else the largest; None when there is none."""
-    picture = _large_enough(frame.picture)
-    detection = _the_face(eyes.detector.detect(picture), near)
-    if detection is None:
-        return None
-    face = align_detection(picture, detection)
-    landmarks, score = detect_landmarks_with_score(face)
-    if score < MIN_LANDMARK_SCORE:
-        return None
-    pose = fit_head(landmarks).pose
-    assert pose is not None  # fit_head always finds one
-    return SeenFace(
-        frame.time,
-        detection.box,
-        eyes.embedder.embed(face, landmarks),
-        pose.yaw_pitch_roll,
-        held_still(picture, landmarks, pose),
-        fid_features(picture, landmarks) if eyes.features else None,
-        mouth_open(landmarks),
-    )
 
 
 def mouth_open(landmarks: FloatArray) -> float:
@@ -101,13 +114,13 @@ def mouth_open(landmarks: FloatArray) -> float:
     return float(np.linalg.norm(upper - lower) / max(float(np.linalg.norm(left - right)), 1e-6))
 
 
-def see_person(name: str, reference: FloatArray, eyes: Eyes, others: Sequence[FloatArray] = ()) -> Person:
+def see_person(name: str, reference: FloatArray, eyes: Looker, others: Sequence[FloatArray] = ()) -> Person:
     """The person in the photograph ``reference`` [H, W, 3] and in ``others``. Raises NoFaceError naming the person."""
-    faces = [see_face(Frame(0.0, photograph), eyes) for photograph in (reference, *others)]
+    faces = [eyes.see(Frame(0.0, photograph)) for photograph in (reference, *others)]
     found = [face for face in faces if face is not None]
     if len(found) < len(faces):
         which = "the photograph" if faces[0] is None else "another photograph"
-        raise NoFaceError(f"No face was found in {which} of {name} ({eyes.detector}); give one that shows the face.")
+        raise NoFaceError(f"No face was found in {which} of {name} ({eyes}); give one that shows the face.")
     return Person(name, found[0], tuple(found[1:]))
 
 
