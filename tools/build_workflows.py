@@ -48,7 +48,7 @@ TEXTS = {
     ),
     "five_stages_faster": (
         "The same in a third of the work",
-        "*Speed Options* says what may be left out: here `fast`, half the steps with a second-order solver and the "
+        "*Speed Options* says what may be left out: here `fast`, half the steps and the "
         "negative prompt in few of them. It also has the settings for videos that are longer than the model knows.",
     ),
 }
@@ -184,7 +184,7 @@ def _layer_strength_groups() -> list[Group]:
 
 def _faster() -> dict[str, Node]:
     nodes = _input_nodes("five_stages_faster") | _face_nodes() | _geometry_nodes() | _view_nodes()
-    speed = Node("FantasyIDSpeedOptions", (X["file"], 690), (360, 555), {"preset": "fast"})
+    speed = Node("FantasyIDSpeedOptions", (X["file"], 750), (360, 600), {"preset": "fast"})
     links = {"identity": ("identity", "identity"), "speed": ("speed", "speed")}
     return nodes | _identity_nodes("reference") | {"speed": speed} | video_nodes(X["video"], **links)
 

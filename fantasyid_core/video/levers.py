@@ -110,12 +110,12 @@ class Levers:
 EXACT = Levers()
 
 #: By name: "balanced" runs half as many blocks as "exact" or fewer, "fast" a third. Which levers are worth it on a
-#: checkpoint is measured, not known: `python -m benchmarks.levers` prints what each of them costs.
+#: checkpoint is measured, not known: `python -m benchmarks.levers` prints what each of them costs (docs/speed.md).
 PRESETS: Mapping[str, Levers] = MappingProxyType(
     {
         "exact": EXACT,
-        "balanced": Levers(solver="dpm2m", step_share=0.5),
-        "fast": Levers(solver="dpm2m", step_share=0.5, guidance_every=3, guidance_end=0.8),
+        "balanced": Levers(step_share=0.5),
+        "fast": Levers(step_share=0.5, guidance_every=3, guidance_end=0.8),
     }
 )
 
