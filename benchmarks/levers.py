@@ -71,7 +71,7 @@ CASES: dict[str, Levers] = {
     "guidance from 10 % to 60 %": Levers(guidance_start=0.1, guidance_end=0.6),
     "guidance every 2nd step": Levers(guidance_every=2),
     "guidance every 3rd step": Levers(guidance_every=3),
-    "half the steps, dpm, guidance every 2nd step": Levers(step_share=0.5, guidance_every=2),
+    "half the steps, dpm, guidance every other step": Levers(step_share=0.5, guidance_every=2),
     "half the steps, dpm2m, as fast": Levers(step_share=0.5, solver="dpm2m", guidance_every=3, guidance_end=0.8),
     "one branch after the other": Levers(negative="sequential"),
     **{f"preset {name}": levers for name, levers in PRESETS.items() if name != "exact"},
