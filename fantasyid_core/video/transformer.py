@@ -15,12 +15,12 @@ from torch import nn
 from ..config import ModelConfig, TransformerConfig
 from ..errors import InputError
 from .attention import CogVideoXAttention, fuse_projections, unfuse_projections
+from .feed_forward import SlicedFeedForward
 from .identity_context import IdentityContext
 from .layer_attention import LayerAttention, LayerBlock, LayerIdentity
 from .parallel import context_parallel_plan
 from .people_context import PeopleContext
 from .size import SPATIAL_COMPRESSION
-from .slices import SlicedFeedForward
 from .step_cache import CachedCall
 
 NORM_EPS = 1e-5
