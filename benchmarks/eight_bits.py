@@ -65,8 +65,8 @@ def peaks() -> list[list[str]]:
     """A row per memory preset, foretold by video/memory_plan.py for 49 frames of 480×720."""
     transformer = empty_transformer(RELEASE, torch.bfloat16)
     keep_in_8_bits(transformer)
-    block = plan._bytes_of(transformer.transformer_blocks[0])
-    sizes = replace(plan.RELEASE_SIZES, transformer=plan._bytes_of(transformer), block=block)
+    block = plan.bytes_of(transformer.transformer_blocks[0])
+    sizes = replace(plan.RELEASE_SIZES, transformer=plan.bytes_of(transformer), block=block)
     eight = plan.memory_plans(RELEASE, sizes, plan.DecoderShape(), plan.Video(49, 480, 720))
     return [
         [before.preset.name, f"{before.peak / 1e9:.1f}", f"{after.peak / 1e9:.1f}"]

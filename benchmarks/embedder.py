@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.paper_table import JAW_OPENED, TURNED
 from fantasyid_core.evaluation.head_network import ANGLE, HeadNetwork, HeadReading, load_head_network
 from fantasyid_core.evaluation.head_network import WEIGHTS_FILE as SHIPPED
 from fantasyid_core.training.arrays import Arrays, load_arrays
+from fantasyid_core.training.motion import FACE_ACTIONS, HEAD_ACTIONS
 from fantasyid_core.training.shards import dataset_shards
 from fantasyid_core.training.spoil import blurred, recoloured_grey, round_trip, smaller
 from fantasyid_core.training.train_embedder import motion_targets
@@ -38,10 +40,11 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=32)
     parser.add_argument("--stride", type=int, default=4, help="every how many frames of a clip")
     options = parser.parse_args()
-    names = ("frames", "references", "reference_angles", "angles", "expression", "shape")
+    names = ("frames", "labels", "references", "reference_angles", "angles", "expression", "shape")
     arrays = load_arrays(dataset_shards(options.held_out), names)
     network = load_head_network(options.network)
     print("\n".join(table(network, arrays, changes(load_vae_folder(options.vae)), options.people, options.stride)))
+    print("\n".join(["", *obedience(network, arrays)]))
 
 
 def changes(vae: PatchAutoencoder) -> dict[str, Change]:
@@ -96,6 +99,24 @@ def table(network: HeadNetwork, arrays: Arrays, ways: dict[str, Change], people:
         error = (motion - truth).square().mean(dim=0).sqrt()
         cells += [f"{explained:.2f}", f"{float(error[0]) * ANGLE:.1f}°", *(f"{float(e):.2f}" for e in error[3:])]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def obedience(network: HeadNetwork, arrays: Arrays) -> list[str]:
+    """Markdown: in how many clips of each action the table of the ablations would see a turn, or an opened mouth."""
+    frames, labels = arrays["frames"], arrays["labels"]
+    times = frames.shape[1]
+    made = read(network, frames.reshape(-1, *frames.shape[2:]), lambda x: x)
+    late = made.angles[:, 0].unflatten(0, (-1, times))[:, -(times // 3) :].mean(dim=1).numpy()
+    jaw = made.expression[:, 0].unflatten(0, (-1, times))
+    opened = (jaw.amax(dim=1) - jaw.amin(dim=1)).numpy() >= JAW_OPENED
+    lines = ["| clips of | count | turned left | turned right | mouth opened |", "|---|---|---|---|---|"]
+    for column, actions in enumerate((HEAD_ACTIONS, FACE_ACTIONS)):
+        for number, action in enumerate(actions):
+            own = labels[:, column] == number
+            if own.any():
+                seen = (late[own] <= -TURNED, late[own] >= TURNED, opened[own])
+                lines.append(f"| {action} | {own.sum()} | {' | '.join(f'{some.mean():.0%}' for some in seen)} |")
     return lines
 
 

@@ -60,9 +60,7 @@ EXTENSIONS = {
 }
 TURNED = 8.0  #: degrees of yaw by which a head must have turned in the last third of a clip
 OPENED = 0.2  #: of the mouth's width, by which the gap between the lips must have grown
-JAW_OPENED = (
-    0.2  #: the same in jawOpen, for eyes that read that: four of five open mouths pass, a twentieth of calm ones
-)
+JAW_OPENED = 0.2  #: the same in jawOpen, for eyes that read that (`python -m benchmarks.embedder` says how well)
 TITLES = {"real": "real clips of these people"}
 _OF_FACES = ("RS", "IFS", "FM", "flicker", "rank-1", "copy-paste", "faces", "turn obeyed", "mouth obeyed")
 _OF_HEADS = ("RS", "IFS", "rank-1", "rank-1 by shape", "turn obeyed", "mouth obeyed")

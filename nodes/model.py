@@ -64,13 +64,14 @@ class LoadModel(io.ComfyNode):
         """Load it; ComfyUI keeps it until the choice changes."""
         wanted = MINI if name in MINI_NAMES else model_path(name)
         model = load_model(wanted, precision=precision, models_dirs=models_directories())
-        show_text(cls, "\n".join(filter(None, (model.notice, memory_outlook(model)))))
-        return io.NodeOutput(model, about(model))
+        outlook = memory_outlook(model)
+        show_text(cls, "\n".join(filter(None, (model.notice, outlook))))
+        return io.NodeOutput(model, about(model, outlook))
 
 
-def about(model: FantasyIDModel) -> str:
+def about(model: FantasyIDModel, outlook: str) -> str:
     """A few lines for the artist."""
-    return "\n".join(line for line in (f"Model: {model.model_id}", model.notice, memory_outlook(model)) if line)
+    return "\n".join(line for line in (f"Model: {model.model_id}", model.notice, outlook) if line)
 
 
 NODES: list[type[io.ComfyNode]] = [LoadModel]

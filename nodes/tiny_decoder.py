@@ -1,6 +1,6 @@
 """The step preview by the public tiny decoder for CogVideoX's latents (TAECVX), where its file is in models/vae_approx.
 
-A hundredth of a step's work and a few frames of memory, on a graphics card. The network is the core's own (TAEHV); a
+It decodes frame by frame, so it holds a few frames at a time. The network is the core's own (TAEHV); a
 core that has none, or a file that is damaged, leaves the linear preview of ``preview.py``.
 """
 
@@ -42,14 +42,14 @@ def tiny_decoder_file() -> Path | None:
 def with_tiny_decoder(model: FantasyIDModel, linear: Pictures, device: torch.device) -> Pictures:
     """``linear``, or better pictures where this model, ``device`` and the installed files allow them.
 
-    On a CPU they would take longer than the step.
+    Not on a CPU, which would be busy with them for longer than with a linear picture.
     """
     file = tiny_decoder_file()
     if file is None or management.is_device_cpu(device) or model.config.transformer.latent_channels != CHANNELS:
         return linear
     try:
         decoder = load_tiny_decoder(file, device, torch.float16)
-    except (FantasyIDError, ImportError, AttributeError, TypeError) as error:
+    except (FantasyIDError, ImportError, AttributeError, TypeError, RuntimeError, MemoryError) as error:
         logging.warning("FantasyID shows a rough preview, because the tiny decoder could not be loaded: %s", error)
         return linear
     return _Guarded(pictures_of(decoder), linear)

@@ -262,20 +262,20 @@ def sizes_of(model: FantasyIDModel) -> PartSizes:
     encoder = model.text.encoder if model.text is not None else None
     blocks = model.transformer.transformer_blocks
     return PartSizes(
-        text=_bytes_of(encoder),
-        text_block=_bytes_of(encoder) if encoder is None else text_block(encoder),
-        identity=_bytes_of(model.identity_encoder),
-        transformer=_bytes_of(model.transformer),
-        block=max(_bytes_of(block) for block in blocks),
+        text=bytes_of(encoder),
+        text_block=bytes_of(encoder) if encoder is None else text_block(encoder),
+        identity=bytes_of(model.identity_encoder),
+        transformer=bytes_of(model.transformer),
+        block=max(bytes_of(block) for block in blocks),
         blocks=len(blocks),
-        vae=_bytes_of(model.vae),
+        vae=bytes_of(model.vae),
     )
 
 
 def text_block(encoder: torch.nn.Module) -> int:
     """Bytes of a T5 on the device while its blocks are streamed: all but its blocks, and two of those."""
-    blocks = [_bytes_of(block) for block in _t5_blocks(encoder)]
-    return _bytes_of(encoder) - sum(blocks) + sum(sorted(blocks)[-_STREAMED:])
+    blocks = [bytes_of(block) for block in _t5_blocks(encoder)]
+    return bytes_of(encoder) - sum(blocks) + sum(sorted(blocks)[-_STREAMED:])
 
 
 def shape_of(vae: Any) -> DecoderShape:
@@ -306,7 +306,8 @@ def _t5_blocks(encoder: Any) -> Any:
     return encoder.encoder.block
 
 
-def _bytes_of(module: torch.nn.Module | None) -> int:
+def bytes_of(module: torch.nn.Module | None) -> int:
+    """Of its weights and buffers as they are kept, those that share memory counted once; 0 for None."""
     if module is None:
         return 0
     tensors = {tensor.data_ptr() or id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import InputError
-from ..out_of_memory import Ladder, Way
+from ..out_of_memory import Ladder, Way, is_out_of_memory
 from ..progress import ProgressCallback, silent
 from .compiling import compiled_blocks
 from .identity_context import IdentityContext
@@ -133,6 +133,10 @@ def sample(
                 latents, clean = sampler.step(velocity, i, latents, generator)
                 latents = latents.to(text.dtype)  # as released: only the estimate keeps float32 from step to step
                 progress(i + 1, steps, clean)
+    except (RuntimeError, MemoryError) as error:  # around the model's calls, which the ladder looks after
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(_too_large(processes_sharing(model))) from error
     finally:
         model._reset_stateful_cache()  # a step cache must not carry this video into the next
     return latents

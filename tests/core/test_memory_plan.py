@@ -29,16 +29,16 @@ FULL = (13, 60, 90)  #: 49 frames of 480×720
 def test_the_public_checkpoints_sizes_are_those_of_its_modules():
     sizes = plan.RELEASE_SIZES
     transformer = empty_transformer(RELEASE, torch.bfloat16)
-    assert sizes.transformer == plan._bytes_of(transformer)
-    assert sizes.block == plan._bytes_of(transformer.transformer_blocks[0]) and sizes.blocks == 42
+    assert sizes.transformer == plan.bytes_of(transformer)
+    assert sizes.block == plan.bytes_of(transformer.transformer_blocks[0]) and sizes.blocks == 42
     text = empty_t5(layers=24)
-    assert sizes.text == plan._bytes_of(text)
+    assert sizes.text == plan.bytes_of(text)
     assert sizes.text_block == plan.text_block(text)
-    assert sizes.vae == plan._bytes_of(empty_vae(torch.bfloat16))
+    assert sizes.vae == plan.bytes_of(empty_vae(torch.bfloat16))
     with torch.device("meta"):
         encoder = IdentityEncoder(RELEASE, made_up_hierarchy(RELEASE)).to(torch.bfloat16)
         encoder.vertex_spiral_net.keep_float32()
-    assert sizes.identity == plan._bytes_of(encoder)
+    assert sizes.identity == plan.bytes_of(encoder)
 
 
 @pytest.mark.parametrize("config", [RELEASE, PAPER], ids=["release", "paper"])
