@@ -86,13 +86,15 @@ def table(network: HeadNetwork, arrays: Arrays, ways: dict[str, Change], people:
         f"{count} people never seen, in groups of {people} (chance {1 / people:.1%}); {times} frames of each clip. "
         "rank-1 of frames / of clips (mean embedding); errors are root mean squares.",
         "",
-        "| frames | identity | geometry, true heads | geometry, pictures | shape, R² | yaw | jawOpen | smile | blink |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| frames | RS, own / others | identity | geometry, true heads | geometry, pictures | shape, R² | yaw | jawOpen "
+        "| smile | blink |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, way in ways.items():
         made = read(network, frames.reshape(-1, *frames.shape[2:]), way)
         compared = ((made.identity, known.identity), (made.geometry, heads), (made.geometry, known.geometry))
-        cells = [" / ".join(f"{share:.0%}" for share in ranked(*pair, times, people)) for pair in compared]
+        cells = [" / ".join(f"{score:.2f}" for score in likeness(made.identity, known.identity, times, people))]
+        cells += [" / ".join(f"{share:.0%}" for share in ranked(*pair, times, people)) for pair in compared]
         shape = shapes[:, : made.shape.shape[1]].repeat_interleave(times, dim=0)
         explained = 1 - float((made.shape - shape).square().mean() / shape.var(dim=0).mean())
         motion = torch.cat([made.angles / ANGLE, made.expression], dim=1)
@@ -128,6 +130,15 @@ def read(network: HeadNetwork, pictures: np.ndarray, way: Change) -> HeadReading
         for some in np.split(pictures, range(64, len(pictures), 64))
     ]
     return HeadReading(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(HeadReading)))
+
+
+def likeness(made: torch.Tensor, known: torch.Tensor, times: int, people: int) -> tuple[float, float]:
+    """Mean similarity of the frames ``made`` [P · times, D] to their own ``known`` [P, D], and to the other people's of
+    their group of ``people``."""
+    grouped = made.unflatten(0, (-1, people, times))  # (G, people, times, D)
+    scores = torch.einsum("gptd,gqd->gpqt", grouped, known.unflatten(0, (-1, people))).mean(dim=(0, 3))
+    own = float(scores.diagonal().mean())
+    return own, float((scores.sum() - scores.trace()) / (people * (people - 1)))
 
 
 def ranked(made: torch.Tensor, known: torch.Tensor, times: int, people: int) -> tuple[float, float]:
