@@ -86,8 +86,8 @@ def table(network: HeadNetwork, arrays: Arrays, ways: dict[str, Change], people:
         f"{count} people never seen, in groups of {people} (chance {1 / people:.1%}); {times} frames of each clip. "
         "rank-1 of frames / of clips (mean embedding); errors are root mean squares.",
         "",
-        "| frames | RS, own / others | identity | geometry, true heads | geometry, pictures | shape, R² | yaw | jawOpen "
-        "| smile | blink |",
+        "| frames | RS, own / others | identity | geometry, true heads | geometry, pictures | shape, R² | yaw "
+        "| jawOpen | smile | blink |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, way in ways.items():
