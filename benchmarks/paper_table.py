@@ -38,7 +38,7 @@ from fantasyid_core.training.shards import dataset_shards
 from fantasyid_core.training.sheets import write_rows
 from fantasyid_core.training.train_video import Shown, VideoStage
 from fantasyid_core.training.variants import VARIANTS, Variant, fork
-from fantasyid_core.weights.mini_file import fill_mini
+from fantasyid_core.weights.mini_file import load_mini
 from fantasyid_core.weights.writing import beside
 
 #: action → prompt; words that the captions have too, and none on who the person is
@@ -175,7 +175,7 @@ def _made(
     options: argparse.Namespace,
 ) -> npt.NDArray[np.uint8]:
     """[N, T, S, S, 3]; a sheet of the first people's lies in ``folder``."""
-    model = fill_mini(fork(options.text, variant.config, seed), run / "mini.safetensors")
+    model = load_mini(run / "mini.safetensors")
     stage = VideoStage(model, load_encoded(options.held_out_latents), variant.options, variant.options.noises, seed)
     rows, made = [], []
     with torch.no_grad():

@@ -29,6 +29,7 @@ MINI_NOTICE = (
     "The built-in mini model makes small, soft videos (64 by 64 pixels) and learned from drawn heads alone: clothes, "
     "place and colours come through, a likeness does not. For that, load the public checkpoint."
 )
+TRAINED_MINI_NOTICE = "{} is a mini of your own training: small videos, as good as what it has seen."
 PRECISIONS: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -60,28 +61,34 @@ def load_model(
     models_dirs: Sequence[Path] = (),
     device: torch.device | str = "cpu",
 ) -> FantasyIDModel:
-    """The built-in mini (``MINI`` or "mini"), or the checkpoint folder or converted file at ``source``.
+    """The built-in mini (``MINI`` or "mini"), or the checkpoint folder, converted file or trained mini at ``source``.
 
-    precision: one of PRECISIONS, or "auto" (bfloat16 as released, float32 for the mini). models_dirs: ComfyUI's models
+    precision: one of PRECISIONS, or "auto" (bfloat16 as released, float32 for a mini). models_dirs: ComfyUI's models
     folders, where the mesh hierarchy is looked for. Raises CheckpointError, MissingFileError or InputError.
     """
     if precision != "auto" and precision not in PRECISIONS:
         raise InputError(f"There is no precision called '{precision}'; choose auto, {', '.join(PRECISIONS)}.")
+    from .weights.mini_file import is_mini
+
     if str(source) in MINI_NAMES:
-        return _mini(PRECISIONS.get(precision, torch.float32), device)
-    return _from_checkpoint(Path(source), PRECISIONS.get(precision, torch.bfloat16), models_dirs, device)
+        return _mini(MINI_FILE, MINI_NOTICE, PRECISIONS.get(precision, torch.float32), device)
+    path = Path(source)
+    if is_mini(path):
+        notice = TRAINED_MINI_NOTICE.format(path.name)
+        return _mini(path, notice, PRECISIONS.get(precision, torch.float32), device)
+    return _from_checkpoint(path, PRECISIONS.get(precision, torch.bfloat16), models_dirs, device)
 
 
-def _mini(dtype: torch.dtype, device: torch.device | str) -> FantasyIDModel:
-    from .weights.mini_file import fill_mini, modules_of
+def _mini(path: Path, notice: str, dtype: torch.dtype, device: torch.device | str) -> FantasyIDModel:
+    from .weights.mini_file import load_mini, modules_of
 
-    model = fill_mini(new_mini(seed=0), MINI_FILE)
+    model = load_mini(path)
     for module in modules_of(model).values():
         module.requires_grad_(False).eval().to(device)
         if dtype != torch.float32:
             module.to(dtype)
     model.identity_encoder.vertex_spiral_net.keep_float32()
-    return replace(model, model_id=model.identity_encoder.model_id, notice=MINI_NOTICE)
+    return replace(model, model_id=model.identity_encoder.model_id, notice=notice)
 
 
 def new_mini(seed: int, config: ModelConfig = MINI_CONFIG) -> FantasyIDModel:

@@ -12,8 +12,8 @@ import json
 import sys
 from pathlib import Path
 
-from fantasyid_core.model import MINI_FILE, new_mini
-from fantasyid_core.weights.mini_file import fill_mini, save_mini
+from fantasyid_core.model import MINI_FILE
+from fantasyid_core.weights.mini_file import load_mini, save_mini
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=MINI_FILE)
     options = parser.parse_args()
     note = json.loads(options.note.read_text(encoding="utf-8"))
-    save_mini(fill_mini(new_mini(seed=0), options.run), options.out, note, packed=True)
+    save_mini(load_mini(options.run), options.out, note, packed=True)
     data = options.out.read_bytes()
     sys.stdout.write(f"{options.out}: {len(data) / 1e6:.1f} MB, sha256 {hashlib.sha256(data).hexdigest()}\n")
     return 0

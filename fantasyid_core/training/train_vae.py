@@ -144,10 +144,9 @@ def features_weight(points: torch.Tensor, side: int) -> torch.Tensor:
 def load_vae_folder(folder: Path) -> PatchAutoencoder:
     """The VAE that :meth:`VaeStage.export` wrote, or that of a whole mini's file."""
     if folder.is_file():
-        from ..model import new_mini
-        from ..weights.mini_file import fill_mini
+        from ..weights.mini_file import load_mini
 
-        return cast(PatchAutoencoder, fill_mini(new_mini(seed=0), folder).vae)
+        return cast(PatchAutoencoder, load_mini(folder).vae)
     place = folder / "vae"
     if not (place / "config.json").is_file():
         raise InputError(f"There is no trained VAE in {folder}; train one with `fantasyid train vae`.")

@@ -332,16 +332,15 @@ class VideoStage:
 
 
 def starting_model(start: Path | None, vae: Path | None, seed: int) -> FantasyIDModel:
-    """The mini to train: a finished run's, or a new one around the VAE that made the latents."""
+    """The mini to train: a finished run's, of its own configuration, or a new one around the VAE of the latents."""
     from dataclasses import replace
 
     from ..model import new_mini
-    from ..weights.mini_file import fill_mini
+    from ..weights.mini_file import load_mini
     from .train_vae import load_vae_folder
 
-    model = new_mini(seed)
     if start is not None:
-        return fill_mini(model, start)
+        return load_mini(start)
     if vae is None:
         raise InputError("Name the VAE that made the latents (--vae), or a finished run to go on from (--start).")
-    return replace(model, vae=load_vae_folder(vae).requires_grad_(False).eval())
+    return replace(new_mini(seed), vae=load_vae_folder(vae).requires_grad_(False).eval())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from ..config import ModelConfig
-from ..errors import CheckpointError
+from ..errors import CheckpointError, InputError
 from .architecture import config_from_text, config_to_text
 from .writing import beside
 
@@ -88,18 +88,39 @@ def read_mini(path: Path) -> tuple[ModelConfig, float, dict[str, dict[str, torch
     return config, factor, states, json.loads(header.get("note", "{}"))
 
 
-def fill_mini(model: FantasyIDModel, path: Path) -> FantasyIDModel:
-    """Put the weights of ``path`` into ``model``, whose networks must be of the file's configuration."""
+def load_mini(path: Path) -> FantasyIDModel:
+    """The mini that ``path`` holds, in float32, with weights that may be trained.
+
+    It is built by the file's own configuration, so that variants and minis of older versions load too. Raises
+    CheckpointError when the file is damaged, no such file, or its weights are not those of its configuration.
+    """
+    from ..model import new_mini
+
     config, factor, states, _ = read_mini(path)
-    if replace(config, family="mini") != replace(model.config, family="mini"):
-        raise CheckpointError(f"{path.name} holds a mini of another size than this version builds.")
-    for part, module in modules_of(model).items():
-        state = states[part]
-        if part == "text_encoder":
-            state = state | {"encoder.embed_tokens.weight": state["shared.weight"]}
-        module.load_state_dict(state, strict=True)
+    try:
+        model = new_mini(0, config)
+        for part, module in modules_of(model).items():
+            state = states[part]
+            if part == "text_encoder":
+                state = state | {"encoder.embed_tokens.weight": state["shared.weight"]}
+            module.load_state_dict(state, strict=True)
+    except (RuntimeError, ValueError, KeyError, ZeroDivisionError, InputError) as error:
+        raise CheckpointError(f"The weights in {path.name} are not those of the mini that its header names.") from error
     cast(Any, model.vae).register_to_config(scaling_factor=factor)
     return replace(model, model_id=model.identity_encoder.model_id)
+
+
+def is_mini(path: Path) -> bool:
+    """Whether ``path`` is a file as :func:`save_mini` writes it, by its header alone."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file() or path.suffix.lower() != ".safetensors":
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {"config", "scaling_factor"} <= set(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def modules_of(model: FantasyIDModel) -> dict[str, torch.nn.Module]:

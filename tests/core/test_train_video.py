@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+from fantasyid_core.cli import EXAMPLE, main
+from fantasyid_core.config import MINI
 from fantasyid_core.errors import CheckpointError, InputError, MissingFileError
-from fantasyid_core.model import FantasyIDModel, new_mini
-from fantasyid_core.training.clips import ClipOptions
+from fantasyid_core.model import FantasyIDModel, load_model, new_mini
+from fantasyid_core.training.clips import ClipOptions, neutral_vertices
 from fantasyid_core.training.latents import (
     COLLECTED,
     ELSEWHERE,
@@ -22,11 +26,12 @@ from fantasyid_core.training.latents import (
     load_encoded,
 )
 from fantasyid_core.training.loop import RunOptions, run
+from fantasyid_core.training.people import draw_person
 from fantasyid_core.training.shards import dataset_shards, make_dataset, read_shard
 from fantasyid_core.training.train_vae import load_vae_folder
 from fantasyid_core.training.train_video import VideoObjective, VideoOptions, VideoStage, starting_model
 from fantasyid_core.video.mini import mini_vae
-from fantasyid_core.weights.mini_file import fill_mini, modules_of, read_mini, save_mini
+from fantasyid_core.weights.mini_file import load_mini, modules_of, read_mini, save_mini
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +83,8 @@ def test_both_stages_train_and_leave_a_mini(encoded: EncodedClips, tmp_path: Pat
     identity = VideoStage(model, encoded, VideoOptions(train_backbone=False), batch=4, shown=1)
     backbone = model.transformer.transformer_blocks[0].ff.net[0].proj.weight.clone()  # type: ignore[union-attr]
     run(identity, RunOptions(tmp_path / "identity", 2, 4, 1e-3, schedule="constant"))
-    trained = fill_mini(new_mini(1), tmp_path / "identity" / "mini.safetensors")
-    before = fill_mini(new_mini(1), tmp_path / "text" / "mini.safetensors")
+    trained = load_mini(tmp_path / "identity" / "mini.safetensors")
+    before = load_mini(tmp_path / "text" / "mini.safetensors")
     assert torch.equal(trained.transformer.transformer_blocks[0].ff.net[0].proj.weight, backbone.half().float())  # type: ignore[union-attr,operator]
     assert trained.model_id != before.model_id
 
@@ -157,7 +162,7 @@ def test_the_objective_is_the_velocity_of_the_schedule(encoded: EncodedClips) ->
 def test_a_mini_file_brings_back_every_network(tmp_path: Path) -> None:
     model = new_mini(7)
     save_mini(model, tmp_path / "mini.safetensors", {"steps": 3})
-    back = fill_mini(new_mini(8), tmp_path / "mini.safetensors")
+    back = load_mini(tmp_path / "mini.safetensors")
     assert read_mini(tmp_path / "mini.safetensors")[3] == {"steps": 3}
     for part, module in modules_of(model).items():
         theirs = modules_of(back)[part].state_dict()
@@ -172,7 +177,7 @@ def test_a_packed_mini_file_is_half_the_size_and_nearly_the_same(tmp_path: Path)
         save_mini(model, tmp_path / f"{packed}.safetensors", packed=packed)
     whole, half = ((tmp_path / f"{packed}.safetensors").stat().st_size for packed in (False, True))
     assert half < 0.52 * whole
-    back = fill_mini(new_mini(8), tmp_path / "True.safetensors")
+    back = load_mini(tmp_path / "True.safetensors")
     for part, module in modules_of(model).items():
         theirs = modules_of(back)[part].state_dict()
         for key, weight in module.state_dict().items():
@@ -183,7 +188,7 @@ def test_a_packed_mini_file_is_half_the_size_and_nearly_the_same(tmp_path: Path)
 def test_damaged_files_and_wrong_settings_are_said(encoded: EncodedClips, tmp_path: Path) -> None:
     (tmp_path / "mini.safetensors").write_bytes(b"no")
     with pytest.raises(CheckpointError, match="damaged"):
-        fill_mini(new_mini(0), tmp_path / "mini.safetensors")
+        load_mini(tmp_path / "mini.safetensors")
     with pytest.raises(MissingFileError, match="train latents"):
         load_encoded(tmp_path)
     with pytest.raises(InputError, match="--vae"):
@@ -200,3 +205,40 @@ def test_a_model_without_text_cannot_be_trained() -> None:
     model: FantasyIDModel = replace(new_mini(0), text=None)
     with pytest.raises(InputError, match="no text encoder"):
         VideoObjective(model, VideoOptions())
+
+
+def test_a_trained_mini_is_a_model_like_any_other(tmp_path: Path) -> None:
+    variant = replace(MINI, injection=replace(MINI.injection, layer_block=False))
+    save_mini(new_mini(7, variant), tmp_path / "mine.safetensors")
+    model = load_model(tmp_path / "mine.safetensors")
+    assert not model.config.injection.layer_block
+    assert model.notice.startswith("mine.safetensors is a mini")
+    assert not any(p.requires_grad for p in model.transformer.parameters())
+    arguments = ["--reference", str(EXAMPLE), "--prompt", "she smiles", "--steps", "1", "--frames", "9"]
+    out = tmp_path / "mine.webp"
+    assert main(["generate", *arguments, "--model", str(tmp_path / "mine.safetensors"), "--out", str(out)]) == 0
+    assert out.stat().st_size > 0
+
+
+def test_a_mini_whose_weights_are_not_those_of_its_header_is_refused(tmp_path: Path) -> None:
+    save_mini(new_mini(7), tmp_path / "mini.safetensors")
+    tensors, header = load_file(tmp_path / "mini.safetensors"), read_header(tmp_path / "mini.safetensors")
+    for change in ('"layers": 8', '"layers": 7'), ("makehuman-head-3202", "another-mesh"):
+        assert change[0] in header["config"]
+        save_file(tensors, tmp_path / "other.safetensors", header | {"config": header["config"].replace(*change)})
+        with pytest.raises(CheckpointError, match=r"other\.safetensors are not those"):
+            load_model(tmp_path / "other.safetensors")
+
+
+def read_header(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata())
+
+
+def test_the_tokens_of_the_shape_tell_people_apart() -> None:
+    """With a depth code of too low a frequency, people's heads were 2 % of what the tokens hold."""
+    random = np.random.default_rng(0)
+    heads = torch.from_numpy(neutral_vertices([draw_person(random).shape for _ in range(16)])).float()
+    tokens = new_mini(0).identity_encoder.vertex_tokens(heads, None).detach()
+    tokens = torch.nn.functional.layer_norm(tokens, tokens.shape[-1:])  # as every layer's attention reads them
+    assert float((tokens - tokens.mean(0)).square().mean().sqrt()) > 0.08
