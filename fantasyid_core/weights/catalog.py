@@ -64,7 +64,7 @@ def _roots(file: ModelFile, models_dirs: Sequence[Path]) -> Iterator[Path]:
 def _first_match(file: ModelFile, paths: Sequence[Path]) -> Path | None:
     for mark in file.marks:
         for path in paths:
-            if _matches(path, mark):
+            if _matches(path, mark) and not (file.key == "converted" and _is_mini(path)):
                 return path.parent if file.is_folder else path
     return None
 
@@ -77,6 +77,13 @@ def _files_below(root: Path) -> list[Path]:
         subfolders[:] = [] if depth >= MAX_DEPTH else sorted(s for s in subfolders if not s.startswith("."))
         found += [Path(folder) / name for name in names]
     return sorted(found, key=lambda path: (len(path.parts), str(path)))
+
+
+def _is_mini(path: Path) -> bool:
+    """A trained mini lies in the folder of the converted checkpoints, under any name."""
+    from .mini_file import is_mini
+
+    return is_mini(path)
 
 
 def _matches(path: Path, mark: str) -> bool:

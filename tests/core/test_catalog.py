@@ -7,7 +7,9 @@ import re
 import pytest
 
 from fantasyid_core.errors import MissingFileError
+from fantasyid_core.model import new_mini
 from fantasyid_core.weights.catalog import CATALOG, entry, find, locate, locate_below, readable_size
+from fantasyid_core.weights.mini_file import save_mini
 
 
 def put(path):
@@ -111,3 +113,11 @@ def test_a_missing_file_is_told_in_one_sentence(tmp_path):
 )
 def test_sizes_read_well(size, text):
     assert readable_size(size) == text
+
+
+def test_a_trained_mini_is_not_taken_for_a_converted_checkpoint(tmp_path):
+    converted = put(tmp_path / "models" / "fantasyid" / "fantasyid-release.safetensors")
+    save_mini(new_mini(0), tmp_path / "models" / "fantasyid" / "fantasyid-mine.safetensors")
+    assert locate(entry("converted"), [tmp_path / "models"]) == converted
+    converted.unlink()
+    assert locate(entry("converted"), [tmp_path / "models"]) is None
