@@ -32,7 +32,7 @@ from fantasyid_core.evaluation.watch import Eyes, Looker, Person, SeenFace, see_
 from fantasyid_core.geometry.geometry import rotation_from_angles
 from fantasyid_core.training.arrays import load_arrays
 from fantasyid_core.training.latents import load_encoded
-from fantasyid_core.training.loop import RunOptions, run, say
+from fantasyid_core.training.loop import RunOptions, log_line, run
 from fantasyid_core.training.motion import FACE_ACTIONS, HEAD_ACTIONS
 from fantasyid_core.training.shards import dataset_shards
 from fantasyid_core.training.sheets import write_rows

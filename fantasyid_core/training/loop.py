@@ -364,7 +364,7 @@ def best_precision() -> str:
     return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
 
 
-def say(line: str) -> None:
+def log_line(line: str) -> None:
     """One line on standard error."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
