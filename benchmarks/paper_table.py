@@ -121,7 +121,7 @@ def train(folder: Path, variant: Variant, seed: int, options: argparse.Namespace
             sample_minutes=1e9,
             compile=options.compile,
         ),
-        say,
+        log_line,
     )
 
 
@@ -210,7 +210,7 @@ def measured_once(folder: Path, options: argparse.Namespace, videos: Any) -> dic
     folder.mkdir(parents=True, exist_ok=True)
     made = measured_both(list(videos(options)), options)
     place.write_text(json.dumps(made, indent=1), encoding="utf-8")
-    say(f"{folder.name}: {json.dumps(made)}")
+    log_line(f"{folder.name}: {json.dumps(made)}")
     return made
 
 

@@ -22,6 +22,7 @@ from torch import nn
 from ..arrays import FloatArray
 from ..errors import InputError
 from ..identity.branches import Branches
+from ..video.identity_context import IdentityContext
 from ..video.schedule import NOISE_SCHEDULE
 from ..video.size import rotary_table
 from .arrays import draws
@@ -138,7 +139,7 @@ class VideoObjective(nn.Module):
         loss = (made.float() - velocity).square().mean()
         return {"loss": loss}
 
-    def _identity(self, batch: Batch, shape: torch.Size) -> Any:
+    def _identity(self, batch: Batch, shape: torch.Size) -> IdentityContext | None:
         if self.options.stage == "text":
             return None
         crops = batch["crops"].permute(0, 3, 1, 2).float() / 255
@@ -147,8 +148,12 @@ class VideoObjective(nn.Module):
         patch = self.config.transformer.patch_size
         rows = shape[1] * (shape[3] // patch) * (shape[4] // patch)
         region = batch["shows_identity"].view(-1, 1).expand(-1, rows)
-        context = self.transformer.prepare_identity(tokens.repeat_interleave(self.options.noises, dim=0))
-        return context.with_region(region)
+        noises = self.options.noises  # every noise level of a clip sees the same keys and values
+        keys_values = self.transformer.prepare_identity(tokens).keys_values
+        repeated = tuple(
+            (k.repeat_interleave(noises, dim=0), v.repeat_interleave(noises, dim=0)) for k, v in keys_values
+        )
+        return IdentityContext(repeated, region=region)
 
     def _rotary(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The positions of a latent grid; each size is computed once."""
