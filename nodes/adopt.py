@@ -1,4 +1,4 @@
-"""Let ComfyUI manage layers that diffusers built.
+"""Let ComfyUI manage layers that diffusers built, and cast their weights.
 
 ComfyUI can keep a layer's weights away from the device and cast them when the layer runs, but only for layers of its
 own classes. Those compute the same as torch's, so the leaf layers of a finished module change their class and
@@ -10,6 +10,8 @@ from __future__ import annotations
 import comfy.ops
 import torch
 from torch import nn
+
+EIGHT_BITS = torch.float8_e4m3fn
 
 _ADOPTED: dict[type[nn.Module], type[nn.Module]] = {
     kind: getattr(comfy.ops.manual_cast, kind.__name__)
@@ -24,3 +26,14 @@ def adopt_layers(module: torch.nn.Module) -> torch.nn.Module:
         if type(layer) in _ADOPTED:
             layer.__class__ = _ADOPTED[type(layer)]
     return module
+
+
+def keep_in_8_bits(blocks: torch.nn.Module) -> None:
+    """Keep the weights of a transformer's linear layers as 8-bit floats (e4m3), in place; biases and norms stay.
+
+    An adopted layer casts them to what it computes in when it runs. The video differs a little (docs/memory.md), and
+    there is no way back.
+    """
+    for layer in blocks.modules():
+        if isinstance(layer, nn.Linear):
+            layer.weight = nn.Parameter(layer.weight.to(EIGHT_BITS), requires_grad=False)

@@ -7,10 +7,13 @@ from comfy_api.latest import io
 from ..fantasyid_core.errors import FantasyIDError
 from ..fantasyid_core.model import MINI, MINI_NAMES, PRECISIONS, FantasyIDModel, load_model
 from . import sockets
+from .adopt import keep_in_8_bits
 from .compat import schema
 from .folders import model_names, model_path, models_directories
 from .memory import memory_outlook
 from .progress import show_text
+
+FP8 = "fp8_e4m3fn"  #: as core loaders call it
 
 
 class LoadModel(io.ComfyNode):
@@ -37,10 +40,11 @@ class LoadModel(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=["auto", *PRECISIONS],
+                    options=["auto", *PRECISIONS, FP8],
                     default="auto",
                     tooltip="Number type of the weights. 'auto' is what the model was made for: bfloat16 for the "
-                    "public checkpoint, float32 for the mini.",
+                    "public checkpoint, float32 for the mini. 'fp8_e4m3fn' is 'auto' with the video transformer's "
+                    "weights in 8 bits: half its memory, a slightly different video.",
                 ),
             ],
             outputs=[
@@ -63,7 +67,10 @@ class LoadModel(io.ComfyNode):
     def execute(cls, name: str, precision: str) -> io.NodeOutput:
         """Load it; ComfyUI keeps it until the choice changes."""
         wanted = MINI if name in MINI_NAMES else model_path(name)
-        model = load_model(wanted, precision=precision, models_dirs=models_directories())
+        made_for = "auto" if precision == FP8 else precision
+        model = load_model(wanted, precision=made_for, models_dirs=models_directories())
+        if precision == FP8:
+            keep_in_8_bits(model.transformer.transformer_blocks)
         outlook = memory_outlook(model)
         show_text(cls, "\n".join(filter(None, (model.notice, outlook))))
         return io.NodeOutput(model, about(model, outlook))

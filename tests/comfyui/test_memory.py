@@ -97,6 +97,37 @@ def test_the_loader_says_what_a_video_will_take(rooms, pack_nodes):
     assert f"{size.frames} frames of {size.width}×{size.height} take " in about and "of memory" in about
 
 
+def test_weights_in_8_bits_make_nearly_the_same_video(pack_nodes, someone):
+    load, encode, sample = (pack_nodes[f"FantasyID{name}"].execute for name in ("LoadModel", "TextEncode", "Sampler"))
+
+    def weight_of(model):
+        return model.transformer.transformer_blocks[0].ff.net[0].proj.weight
+
+    made = []
+    for precision in ("auto", "fp8_e4m3fn"):
+        model = load("mini", precision).result[0]
+        positive, negative = (encode(model, text).result[0] for text in ("a person smiles", ""))
+        assert model.transformer.dtype == torch.float32
+        latent = sample(model, positive, negative, 1, 4, 3.0, 1.0, 0.0, 1.0, 17, 0, 0, identity=someone(1)).result[0]
+        made.append(latent["samples"])
+    assert weight_of(model).dtype == torch.float8_e4m3fn and not weight_of(model).requires_grad
+    error = float((made[0] - made[1]).square().mean() / made[0].square().mean())
+    assert 1e-7 < error < 0.01
+
+
+def test_core_samplers_take_weights_in_8_bits(core, pack_nodes):
+    load, encode, wrap = (pack_nodes[f"FantasyID{name}"].execute for name in ("LoadModel", "TextEncode", "CoreModel"))
+    made = []
+    for precision in ("auto", "fp8_e4m3fn"):
+        mini = load("mini", precision).result[0]
+        model, latent = wrap(mini, 1.0, 17, 0, 0).result
+        positive, negative = (encode(mini, text).result[0] for text in ("a person smiles", ""))
+        sampler = core.NODE_CLASS_MAPPINGS["KSampler"]()
+        made.append(sampler.sample(model, 3, 4, 3.0, "euler", "simple", positive, negative, latent)[0]["samples"])
+    error = float((made[0] - made[1]).square().mean() / made[0].square().mean())
+    assert 1e-7 < error < 0.01
+
+
 def test_the_memory_estimate_of_the_public_checkpoint_is_plausible(rooms):
     from types import SimpleNamespace
 
