@@ -82,10 +82,10 @@ def views_from_images() -> dict[str, Node]:
     fused = {"model": MODEL, "views": VIEWS, "geometry": GEOMETRY, "combine": "mean"}
     nodes = _start("views_from_images") | {
         "photo2": Node("LoadImage", (FIRST, TOP), (340, 400), {"image": more[0]}, "A second picture"),
-        "photo3": Node("LoadImage", (FIRST, 460), (340, 400), {"image": more[1]}, "A third picture"),
-        "two": Node("ImageBatch", (FIRST, 920), (340, 60), batch),
+        "photo3": Node("LoadImage", (FIRST, 520), (340, 400), {"image": more[1]}, "A third picture"),
+        "two": Node("ImageBatch", (FIRST, 1040), (340, 60), batch),
         "all": Node(
-            "ImageBatch", (FIRST, 1040), (340, 60), {"image1": ("two", "IMAGE"), "image2": ("photo3", "IMAGE")}
+            "ImageBatch", (FIRST, 1160), (340, 60), {"image1": ("two", "IMAGE"), "image2": ("photo3", "IMAGE")}
         ),
         "views": Node("FantasyIDViewsFromImages", (SECOND, TOP), (420, 180), {"images": ("all", "IMAGE")}),
         "sheet": Node("PreviewImage", (SECOND, 240), (420, 260), seen, "All views"),
@@ -218,8 +218,8 @@ def _groups(last: str, width: int, below: int = BOTTOM) -> list[Group]:
 
 
 def _file_groups() -> list[Group]:
-    groups = _groups("The video", 880, 1350)
-    box = (_LATER - 20, TOP - HEAD, 880, HEAD + 1350)
+    groups = _groups("The video", 880, 1570)
+    box = (_LATER - 20, TOP - HEAD, 880, HEAD + 1570)
     return [*groups, Group("Later: from the file alone (Ctrl+M switches it on)", box, AMBER)]
 
 

@@ -13,7 +13,7 @@ TEXT = (
     "Each person has a photograph, a 3D shape and an identity. *Add Person* gives each of them a part of the frame: "
     "`auto` shares it from left to right, or paint a mask. The second face is a drawn one, made for this example."
 )
-ROW = 640  #: from one person to the next
+ROW = 780  #: from one person to the next
 PEOPLE = {"a": ("fantasyid_astronaut.png", "The first person"), "b": ("fantasyid_somebody.jpg", "The second person")}
 
 
