@@ -24,7 +24,8 @@ import torch
 from safetensors.numpy import save_file
 
 from fantasyid_core.arrays import FloatArray
-from fantasyid_core.errors import FantasyIDError
+from fantasyid_core.config import ModelConfig
+from fantasyid_core.errors import CheckpointError, FantasyIDError
 from fantasyid_core.evaluation.clips import METRIC_FPS, array_frames
 from fantasyid_core.evaluation.head_eyes import HeadEyes
 from fantasyid_core.evaluation.metrics import measure_clip
@@ -176,6 +177,7 @@ def _made(
 ) -> npt.NDArray[np.uint8]:
     """[N, T, S, S, 3]; a sheet of the first people's lies in ``folder``."""
     model = load_mini(run / "mini.safetensors")
+    check_variant(model.config, variant, run)
     stage = VideoStage(model, load_encoded(options.held_out_latents), variant.options, variant.options.noises, seed)
     rows, made = [], []
     with torch.no_grad():
@@ -187,6 +189,13 @@ def _made(
             made.append((video * 255 + 0.5).clip(0, 255).astype(np.uint8))
     write_rows(folder / "videos.jpg", rows)
     return np.stack(made)
+
+
+def check_variant(config: ModelConfig, variant: Variant, run: Path) -> None:
+    """Raises CheckpointError when ``run`` trained another architecture than ``variant``'s. Depth scales may differ."""
+    scale = replace(variant.config.vertex_net, depth_scale=config.vertex_net.depth_scale)
+    if config != replace(variant.config, family=config.family, vertex_net=scale):
+        raise CheckpointError(f"{run / 'mini.safetensors'} is not a mini of '{variant.title}'; use another --out.")
 
 
 def real_videos(options: argparse.Namespace) -> Videos:

@@ -192,7 +192,8 @@ def _add_memory(parser: argparse.ArgumentParser) -> None:
         "--weights",
         choices=("auto", "fp8"),
         default="auto",
-        help="fp8: keep the transformer's in 8 bits, half the memory and a slightly other video (default: as they are)",
+        help="fp8: keep the transformer's in 8 bits, a little over half the memory and a slightly other video "
+        "(default: as they are)",
     )
 
 

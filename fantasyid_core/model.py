@@ -29,7 +29,7 @@ MINI_NOTICE = (
     "The built-in mini model makes small, soft videos (64 by 64 pixels) and learned from drawn heads alone: clothes, "
     "place and colours come through, a likeness does not. For that, load the public checkpoint."
 )
-TRAINED_MINI_NOTICE = "{} is a mini of your own training: small videos, as good as what it has seen."
+TRAINED_MINI_NOTICE = "{} is a mini, not the public checkpoint: small videos, as good as its training."
 PRECISIONS: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 

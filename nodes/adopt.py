@@ -29,11 +29,12 @@ def adopt_layers(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def keep_in_8_bits(blocks: torch.nn.Module) -> None:
-    """Keep the weights of a transformer's linear layers as 8-bit floats (e4m3), in place; biases and norms stay.
+    """Keep the weights of a transformer's linear layers as 8-bit floats (e4m3), in place; biases stay.
 
-    An adopted layer casts them to what it computes in when it runs. The video differs a little (docs/memory.md), and
-    there is no way back.
+    The layers are those of ``video/placement.keep_in_8_bits``, which spares the norms' own. That one moves weights
+    before and after each call, which ComfyUI's manager does not bear; here an adopted layer casts them when it runs.
+    The video differs a little (docs/memory.md), and there is no way back.
     """
-    for layer in blocks.modules():
-        if isinstance(layer, nn.Linear):
+    for name, layer in blocks.named_modules():
+        if isinstance(layer, nn.Linear) and "norm" not in name:
             layer.weight = nn.Parameter(layer.weight.to(EIGHT_BITS), requires_grad=False)

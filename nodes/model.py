@@ -44,7 +44,7 @@ class LoadModel(io.ComfyNode):
                     default="auto",
                     tooltip="Number type of the weights. 'auto' is what the model was made for: bfloat16 for the "
                     "public checkpoint, float32 for the mini. 'fp8_e4m3fn' is 'auto' with the video transformer's "
-                    "weights in 8 bits: half its memory, a slightly different video.",
+                    "weights in 8 bits: a little over half its memory, a slightly different video.",
                 ),
             ],
             outputs=[

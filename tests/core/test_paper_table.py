@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.identity_gap import gaps
+from benchmarks.identity_gap import gaps, shares_of_people
 from benchmarks.paper_table import (
     COLUMNS,
     EXTENSIONS,
@@ -19,6 +19,7 @@ from benchmarks.paper_table import (
     PROMPTS,
     as_markdown,
     by_their_heads,
+    check_variant,
     extended_videos,
     known_people,
     made_videos,
@@ -97,6 +98,18 @@ def test_every_way_beyond_the_paper_changes_the_video(options: argparse.Namespac
     assert all(not np.array_equal(a, b) for i, a in enumerate(frames) for b in frames[:i])
 
 
+def test_a_run_of_another_variant_is_refused(tmp_path: Path) -> None:
+    full = VARIANTS["full"].config
+    for name, variant in VARIANTS.items():
+        if variant.config == full:
+            check_variant(full, variant, tmp_path)
+        else:
+            with pytest.raises(CheckpointError, match="not a mini of"):
+                check_variant(full, variant, tmp_path / name)
+    older = replace(full, vertex_net=replace(full.vertex_net, depth_scale=6.0))
+    check_variant(older, VARIANTS["full"], tmp_path)
+
+
 def test_a_mini_that_looks_at_the_identity_errs_otherwise_with_somebody_else(
     options: argparse.Namespace, tmp_path: Path
 ) -> None:
@@ -106,6 +119,8 @@ def test_a_mini_that_looks_at_the_identity_errs_otherwise_with_somebody_else(
     rows = gaps(tmp_path / "mini.safetensors", load_encoded(options.held_out_latents), 2)
     right = rows.pop("the right person")
     assert len(rows) == 6 and all(errors != right for errors in rows.values())
+    shares = shares_of_people(tmp_path / "mini.safetensors", load_encoded(options.held_out_latents))
+    assert set(shares) == {"2D", "3D"} and all(0 < share < 1 for share in shares.values())
     assert right == gaps(tmp_path / "mini.safetensors", load_encoded(options.held_out_latents), 2)["the right person"]
 
 
