@@ -1,6 +1,6 @@
 """Does a mini use the identity, and at which noise? Its velocity error with the right person, and with wrong ones.
 
-python -m benchmarks.identity_gap --latents HELD_OUT_LATENTS [--mini mini.safetensors] [--clips 128]
+python -m benchmarks.identity_gap --latents HELD_OUT_LATENTS [--mini mini.safetensors] [--clips 128] [--own]
 
 Above the table: by how much people differ in what every layer reads of the identity (deviation between people over the
 root mean square, of the normalised tokens; 3D: of the head alone). What hardly differs cannot be looked at.
@@ -56,10 +56,13 @@ ROWS: Mapping[str, Change] = {
 }
 
 
-def gaps(mini: Path, clips: EncodedClips, count: int) -> dict[str, list[float]]:
-    """Row → mean squared velocity error at each of TIMESTEPS, over the same ``count`` clips and noises."""
+def gaps(mini: Path, clips: EncodedClips, count: int, own: bool = False) -> dict[str, list[float]]:
+    """Row → mean squared velocity error at each of TIMESTEPS, over the same ``count`` clips and noises.
+
+    own: references are crops of the clip itself (the paper's collection), else other pictures of the person.
+    """
     options = VideoOptions(
-        noises=1, pictures=0.0, elsewhere=1.0, text_dropout=0.0, identity_dropout=0.0, reference_dropout=0.0
+        noises=1, pictures=0.0, elsewhere=float(not own), text_dropout=0.0, identity_dropout=0.0, reference_dropout=0.0
     )
     size = min(BATCH, len(clips))
     stage = VideoStage(starting_model(mini, None, 0), clips, options, size)
@@ -98,6 +101,7 @@ def main() -> None:
     parser.add_argument("--latents", type=Path, required=True)
     parser.add_argument("--mini", type=Path, default=MINI_FILE)
     parser.add_argument("--clips", type=int, default=128)
+    parser.add_argument("--own", action="store_true", help="references out of the clip itself, as the paper trains")
     options = parser.parse_args()
     clips = load_encoded(options.latents)
     print(
@@ -105,7 +109,7 @@ def main() -> None:
         ", ".join(f"{100 * v:.1f} % ({k})" for k, v in shares_of_people(options.mini, clips).items()),
     )
     print("| timestep |", " | ".join(map(str, TIMESTEPS)), "|\n|---|" + "---|" * len(TIMESTEPS))
-    for row, errors in gaps(options.mini, clips, options.clips).items():
+    for row, errors in gaps(options.mini, clips, options.clips, options.own).items():
         print(f"| {row} |", " | ".join(f"{error:.4f}" for error in errors), "|", flush=True)
 
 

@@ -122,6 +122,8 @@ def test_a_mini_that_looks_at_the_identity_errs_otherwise_with_somebody_else(
     shares = shares_of_people(tmp_path / "mini.safetensors", load_encoded(options.held_out_latents))
     assert set(shares) == {"2D", "3D"} and all(0 < share < 1 for share in shares.values())
     assert right == gaps(tmp_path / "mini.safetensors", load_encoded(options.held_out_latents), 2)["the right person"]
+    own = gaps(tmp_path / "mini.safetensors", load_encoded(options.held_out_latents), 2, own=True)
+    assert own["the right person"] != right and own["nobody"] == rows["nobody"]
 
 
 def looking_mini() -> FantasyIDModel:
