@@ -33,7 +33,13 @@ def moved(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 def spoiled(pictures: torch.Tensor, generator: torch.Generator, vae: VideoAutoencoder | None = None) -> torch.Tensor:
     """[N, 3, S, S] 0..1; more than half of them as they are but for noise, the rest made smaller, blurred, or passed
-    through ``vae`` with noise on the latents."""
+    through ``vae`` with noise on the latents. In the pictures' own precision also where a run computes in a lower one:
+    they are data."""
+    with torch.autocast(pictures.device.type, enabled=False):
+        return _spoiled(pictures, generator, vae)
+
+
+def _spoiled(pictures: torch.Tensor, generator: torch.Generator, vae: VideoAutoencoder | None) -> torch.Tensor:
     made, count = pictures.clone(), len(pictures)
     order = torch.randperm(count, generator=generator, device=pictures.device)
     ends = [int(count * share) for share in (SMALLER, SMALLER + BLURRED, SMALLER + BLURRED + ENCODED)]

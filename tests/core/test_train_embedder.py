@@ -80,6 +80,14 @@ def test_a_contrast_is_low_where_fellows_are_near_and_others_far() -> None:
     assert float(contrast(apart * 0, apart, same, same & ~itself)) == pytest.approx(np.log(5))
 
 
+def test_pictures_are_spoiled_in_their_own_precision_in_a_run_of_a_lower_one() -> None:
+    pictures = torch.rand(24, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    plain = spoiled(pictures, torch.Generator().manual_seed(4), mini_vae())
+    with torch.autocast("cpu", torch.bfloat16):
+        lower = spoiled(pictures, torch.Generator().manual_seed(4), mini_vae())
+    assert torch.equal(plain, lower)
+
+
 def test_spoiling_leaves_a_picture_that_can_still_be_seen() -> None:
     random = torch.Generator().manual_seed(0)
     ramp = torch.linspace(0, 1, 64).expand(12, 3, 64, 64)
