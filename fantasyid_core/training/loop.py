@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError, InputError
-from .optimisers import make_optimisers
+from .optimisers import cpu_multiplies_bfloat16, make_optimisers
 
 Batch = Mapping[str, Any]
 Losses = dict[str, torch.Tensor]
@@ -207,7 +207,7 @@ class _Trainer:
             self.options.log_every * self.options.batch * self.accelerator.num_processes / max(now - self._since, 1e-9)
         )
         row = {"step": self.step, "seconds": round(self.seconds, 1), "samples/s": round(rate, 2)}
-        row |= {"rate": self.schedulers[0].get_last_lr()[0]} | {k: round(v, 5) for k, v in self._sums.items()}
+        row |= {"rate": max(self.schedulers[0].get_last_lr())} | {k: round(v, 5) for k, v in self._sums.items()}
         self._since, self._sums = now, {}
         if self.accelerator.is_main_process:
             with (self.options.out / LOG).open("a", encoding="utf-8") as file:
@@ -361,7 +361,7 @@ def best_precision() -> str:
     """ "bf16" where the device multiplies in it, "no" (float32) elsewhere."""
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
+    return "bf16" if cpu_multiplies_bfloat16() else "no"
 
 
 def log_line(line: str) -> None:

@@ -16,7 +16,7 @@ import torch
 from fantasyid_core.errors import CheckpointError, InputError
 from fantasyid_core.training.arrays import draws
 from fantasyid_core.training.loop import CHECKPOINT, SETTINGS, RunOptions, run
-from fantasyid_core.training.optimisers import Muon, make_optimisers, orthogonal
+from fantasyid_core.training.optimisers import CAREFUL, Muon, make_optimisers, orthogonal
 
 SCRIPT = Path(__file__).with_name("fitting_stage.py")
 sys.path.insert(0, str(SCRIPT.parent))
@@ -104,6 +104,23 @@ def test_impossible_options_are_refused(tmp_path: Path, wrong: dict[str, float])
 def test_an_unknown_optimiser_is_refused() -> None:
     with pytest.raises(InputError, match="adamw"):
         make_optimisers(torch.nn.Linear(2, 2), "sgd", 1e-3, 0.0)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_every_weight_is_in_one_group_and_the_identity_encoder_takes_smaller_steps(name: str) -> None:
+    class Both(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.transformer = torch.nn.Linear(3, 3)
+            self.identity_encoder = torch.nn.Linear(3, 3)
+            self.straight = torch.nn.Linear(3, 3)
+
+    module = Both()
+    groups = [group for one in make_optimisers(module, name, 1e-2, 0.01) for group in one.param_groups]
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(rates) == len(list(module.parameters()))
+    for part, rate in ((module.transformer, 1e-2), (module.identity_encoder, CAREFUL * 1e-2), (module.straight, 1e-3)):
+        assert [rates[id(p)] for p in part.parameters()] == pytest.approx([rate, rate])
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon to compare with")
