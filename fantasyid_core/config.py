@@ -155,6 +155,7 @@ PAPER = replace(RELEASE, family="paper", injection=replace(RELEASE.injection, la
 #: 17 frames of 64×64 pixels (5×8×8 latents of 32 channels), for a CPU, on the mesh of the licence-free head. F_l is
 #: in: the mini is trained from scratch, by the paper, with no released weights to agree with. Depth is scaled so that
 #: the 4 mm by which people differ turn the fastest sinusoid by 0.7 of a radian: in plain metres the queries drown them.
+#: A token is one latent value's place, 8×8 pixels: with the release's 2×2 a face 40 pixels wide would be three tokens.
 MINI = ModelConfig(
     family="mini",
     identity_width=256,
@@ -180,6 +181,7 @@ MINI = ModelConfig(
         sample_height=8,
         sample_width=8,
         sample_frames=17,
+        patch_size=1,
         learned_positions=False,
     ),
 )

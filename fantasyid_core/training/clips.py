@@ -31,6 +31,7 @@ from .scene import COLOURS, LIGHTS, SCENES, SHOTS, Scene, draw_camera, draw_scen
 Bytes = npt.NDArray[np.uint8]
 
 SMALLEST_SIZE, LARGEST_SIZE = 32, 256  #: pixels
+ZOOMS = (0.8, 1.6)  #: how much a close-up shrinks or enlarges at most
 BACKGROUNDS = (*COLOURS, *SCENES)
 _PERSON, _TAKE, _REFERENCES = 0, 1, 2  # streams of random numbers
 _KEYPOINT_JITTER = 0.0015  # metres: a detector does not find the same spot twice
@@ -179,6 +180,22 @@ def own_crops(frames: Bytes, points: FloatArray, side: int) -> Bytes:
     made = [
         cv2.warpAffine(frame, crop_matrix(point, side), (side, side), flags=cv2.INTER_LINEAR, borderValue=(128,) * 3)
         for frame, point in zip(frames, points, strict=True)
+    ]
+    return np.stack(made).astype(np.uint8)
+
+
+def close_up(frames: Bytes, points: FloatArray) -> Bytes:
+    """``frames`` [N, S, S, 3] with keypoints [N, 5, 2], all moved and zoomed alike, until the first one's face lies
+    where an aligned crop has it; not turned. What lies beyond the picture goes on as its edge."""
+    side = frames.shape[1]
+    aligned = crop_matrix(points[0], side)
+    zoom = float(np.clip(np.hypot(aligned[0, 0], aligned[1, 0]), *ZOOMS))
+    centre = points[0].mean(axis=0)
+    matrix = np.array([[zoom, 0.0, 0.0], [0.0, zoom, 0.0]])
+    matrix[:, 2] = aligned[:, :2] @ centre + aligned[:, 2] - zoom * centre
+    made = [
+        cv2.warpAffine(frame, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        for frame in frames
     ]
     return np.stack(made).astype(np.uint8)
 

@@ -40,6 +40,11 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     latents.add_argument("--out", type=Path, required=True, help="the folder for the shards; the same command resumes")
     latents.add_argument("--own", type=int, default=6, help="views kept of each clip (default: 6, the paper's)")
     latents.add_argument("--elsewhere", type=int, default=3, help="other pictures of the person (default: 3)")
+    latents.add_argument(
+        "--close-up",
+        action="store_true",
+        help="move and zoom every clip until its first face lies as in the references",
+    )
     latents.set_defaults(run=_train_latents)
     embedder = stages.add_parser(
         "embedder", help="train the network that reads drawn heads for the metrics (docs/metrics.md)"
@@ -63,8 +68,25 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     video.add_argument("--stage", choices=("text", "identity"), default="identity", help="default: identity")
     video.add_argument("--vae", type=Path, help="the folder of the VAE that made the latents (for a new model)")
     video.add_argument("--start", type=Path, help="the mini.safetensors of a finished run, to go on from")
+    video.add_argument(
+        "--renew",
+        action="store_true",
+        help="of --start only the weights: today's configuration, and the autoencoder of --vae if it is named",
+    )
     video.add_argument("--branches", choices=BRANCHES, default=BRANCHES[0], help="default: 2D + 3D")
     video.add_argument("--no-multi-view", action="store_true", help="always take the clip's first frame as reference")
+    video.add_argument(
+        "--elsewhere",
+        type=float,
+        default=0.5,
+        help="share of the references that show the person in other light and clothes (default: 0.5; the paper: 0)",
+    )
+    video.add_argument(
+        "--reference-dropout",
+        type=float,
+        default=0.1,
+        help="share of the samples that must do without the reference picture (default: 0.1)",
+    )
     video.add_argument("--identity-only", action="store_true", help="leave the text-to-video half as it is")
     video.add_argument("--pictures", type=float, default=0.3, help="share of steps on single frames (default: 0.3)")
     video.add_argument(
@@ -128,7 +150,9 @@ def _train_latents(options: argparse.Namespace) -> int:
 
     vae = load_vae_folder(options.vae).requires_grad_(False).eval()
     vae.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[call-arg,arg-type]
-    made = encode_dataset(options.data, vae, options.out, options.own, options.elsewhere, progress_bar("shards"))
+    made = encode_dataset(
+        options.data, vae, options.out, options.own, options.elsewhere, progress_bar("shards"), options.close_up
+    )
     say(f"{options.out}: {len(made)} files.")
     return 0
 
@@ -164,12 +188,14 @@ def _train_video(options: argparse.Namespace) -> int:
         stage=options.stage,
         branches=options.branches,
         multi_view=not options.no_multi_view,
+        elsewhere=options.elsewhere,
+        reference_dropout=options.reference_dropout,
         noises=options.noises,
         pictures=options.pictures,
         noisier=options.noisier,
         train_backbone=not options.identity_only,
     )
-    model = starting_model(options.start, options.vae, options.seed)
+    model = starting_model(options.start, options.vae, options.seed, options.renew)
     stage = VideoStage(model, load_encoded(options.data), wanted, options.batch, options.seed)
     reached = run(stage, _run_options(options), log_line)
     say(f"{options.out}: {reached} steps; the model is {options.out / 'mini.safetensors'}.")

@@ -22,7 +22,7 @@ from ..progress import ProgressCallback, silent
 from ..views.collect import collect_views
 from ..weights.writing import beside
 from .arrays import load_arrays
-from .clips import Clip, neutral_vertices, own_crops
+from .clips import Clip, close_up, neutral_vertices, own_crops
 from .shards import dataset_shards, read_shard
 
 if TYPE_CHECKING:
@@ -67,11 +67,13 @@ def encode_dataset(
     own: int = 3,
     elsewhere: int = 3,
     report: ProgressCallback = silent,
+    closer: bool = False,
 ) -> list[Path]:
     """Encode every shard of ``data`` that is not yet in ``out``; returns what is there. Frames must be square.
 
     own: how many of the clip's own frames the multi-view collection keeps (paper: 6). elsewhere: how many other
-    pictures. The same command goes on after an interrupt; a shard is written whole or not at all.
+    pictures. closer: clips are framed as their references are (clips.close_up), so that a model finds what it is shown
+    at the same place. The same command goes on after an interrupt; a shard is written whole or not at all.
     """
     if own < 1:
         raise InputError(f"The multi-view collection keeps at least one view of each clip, not {own}.")
@@ -82,7 +84,7 @@ def encode_dataset(
             clips = list(read_shard(source))
             heads = neutral_vertices([clip.shape for clip in clips])
             samples = [
-                Sample(clip.frames, *_references(clip, own, elsewhere), head, clip.caption)
+                Sample(_framed(clip, closer), *_references(clip, own, elsewhere), head, clip.caption)
                 for clip, head in zip(clips, heads, strict=True)
             ]
             write_encoded(target, samples, vae)
@@ -132,6 +134,10 @@ def encode_videos(vae: VideoAutoencoder, frames: npt.NDArray[np.uint8], at_once:
         latents = vae.encode(video / 127.5 - 1).latent_dist.mean * float(vae.config["scaling_factor"])
         made.append(latents.transpose(1, 2).half().cpu().numpy())
     return np.concatenate(made)
+
+
+def _framed(clip: Clip, closer: bool) -> npt.NDArray[np.uint8]:
+    return close_up(clip.frames, clip.keypoints) if closer else clip.frames
 
 
 def _references(clip: Clip, own: int, elsewhere: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:

@@ -64,6 +64,9 @@ class VideoOptions:
             raise InputError(f"There is no video stage '{self.stage}'; choose text or identity.")
         if self.noises < 1:
             raise InputError(f"Each clip must be seen at one noise level at least, not {self.noises}.")
+        for name, share in (("references from elsewhere", self.elsewhere), ("steps on pictures", self.pictures)):
+            if not 0.0 <= share <= 1.0:
+                raise InputError(f"The share of {name} must lie between 0 and 1, not {share:g}.")
         if not self.noisier > 0:
             raise InputError(f"The preference for noisy timesteps must be above 0 (1 = none), not {self.noisier:g}.")
 
@@ -336,14 +339,22 @@ class VideoStage:
         save_mini(self.model, folder / "mini.safetensors")
 
 
-def starting_model(start: Path | None, vae: Path | None, seed: int) -> FantasyIDModel:
-    """The mini to train: a finished run's, of its own configuration, or a new one around the VAE of the latents."""
+def starting_model(start: Path | None, vae: Path | None, seed: int, renew: bool = False) -> FantasyIDModel:
+    """The mini to train: a finished run's, of its own configuration, or a new one around the VAE of the latents.
+
+    renew: a finished run's weights in a new mini's configuration, around the VAE if one is named.
+    """
     from dataclasses import replace
 
     from ..model import new_mini
     from ..weights.mini_file import load_mini
+    from .renew import renewed
     from .train_vae import load_vae_folder
 
+    if start is not None and renew:
+        return renewed(
+            load_mini(start), None if vae is None else load_vae_folder(vae).requires_grad_(False).eval(), seed
+        )
     if start is not None:
         return load_mini(start)
     if vae is None:

@@ -15,7 +15,7 @@ from fantasyid_core.cli import EXAMPLE, main
 from fantasyid_core.config import MINI
 from fantasyid_core.errors import CheckpointError, InputError, MissingFileError
 from fantasyid_core.model import FantasyIDModel, load_model, new_mini
-from fantasyid_core.training.clips import ClipOptions, neutral_vertices
+from fantasyid_core.training.clips import ClipOptions, close_up, neutral_vertices, own_crops
 from fantasyid_core.training.latents import (
     COLLECTED,
     ELSEWHERE,
@@ -27,6 +27,7 @@ from fantasyid_core.training.latents import (
 )
 from fantasyid_core.training.loop import RunOptions, run
 from fantasyid_core.training.people import draw_person
+from fantasyid_core.training.renew import renewed
 from fantasyid_core.training.shards import dataset_shards, make_dataset, read_shard
 from fantasyid_core.training.train_vae import load_vae_folder
 from fantasyid_core.training.train_video import VideoObjective, VideoOptions, VideoStage, starting_model
@@ -68,6 +69,31 @@ def test_the_latents_on_disk_are_what_the_autoencoder_makes(tmp_path: Path) -> N
         assert np.abs(again - arrays["reference_latents"][index]).max() < 0.01
 
 
+def test_a_close_up_has_its_first_face_where_the_reference_has_it(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "clips", ClipOptions(seed=4, size=64, frames=9, references=0), 6)
+    clips = list(read_shard(dataset_shards(tmp_path / "clips")[0]))
+    apart, were_apart = [], []
+    for clip in clips:
+        crop = own_crops(clip.frames[:1], clip.keypoints[:1], 64)[0]
+        closer = close_up(clip.frames, clip.keypoints)
+        assert closer.shape == clip.frames.shape
+        middle = np.s_[16:48, 16:48]
+        apart.append(np.abs(closer[0][middle].astype(float) - crop[middle]).mean())
+        were_apart.append(np.abs(clip.frames[0][middle].astype(float) - crop[middle]).mean())
+    assert np.mean(apart) < 0.6 * np.mean(were_apart)
+    still = close_up(np.repeat(clips[0].frames[:1], 3, axis=0), np.repeat(clips[0].keypoints[:1], 3, axis=0))
+    assert np.array_equal(still[0], still[2])
+    near, far = (
+        encode_dataset(tmp_path / "clips", mini_vae(), tmp_path / str(closer), own=1, elsewhere=0, closer=closer)[0]
+        for closer in (True, False)
+    )
+    latents, references = (
+        [load_encoded(path.parent).arrays[name] for path in (near, far)] for name in ("latents", "reference_latents")
+    )
+    assert not np.array_equal(*latents)
+    assert np.array_equal(*references)
+
+
 def test_encoding_goes_on_where_it_stopped(tmp_path: Path) -> None:
     make_dataset(tmp_path / "clips", ClipOptions(seed=4, size=32, frames=9, references=0, crop=32), 2)
     (first,) = encode_dataset(tmp_path / "clips", mini_vae(), tmp_path / "out", own=1, elsewhere=0)
@@ -87,6 +113,31 @@ def test_both_stages_train_and_leave_a_mini(encoded: EncodedClips, tmp_path: Pat
     before = load_mini(tmp_path / "text" / "mini.safetensors")
     assert torch.equal(trained.transformer.transformer_blocks[0].ff.net[0].proj.weight, backbone.half().float())  # type: ignore[union-attr,operator]
     assert trained.model_id != before.model_id
+
+
+def test_an_older_mini_goes_on_in_todays_configuration() -> None:
+    coarse = replace(MINI, transformer=replace(MINI.transformer, patch_size=2))
+    old, vae = new_mini(3, coarse), mini_vae(4)
+    model = renewed(old, vae)
+    assert model.config == MINI
+    assert model.vae is vae
+    assert renewed(old, None).vae is old.vae
+    for part in ("identity_encoder", "text_encoder"):
+        theirs = modules_of(old)[part].state_dict()
+        assert all(torch.equal(v, theirs[k]) for k, v in modules_of(model)[part].state_dict().items())
+    before, after = old.transformer.state_dict(), model.transformer.state_dict()
+    resized = {key for key in after if after[key].shape != before[key].shape}
+    assert resized == {"patch_embed.proj.weight", "proj_out.weight", "proj_out.bias"}
+    assert all(torch.equal(after[key], before[key]) for key in after.keys() - resized)
+    corner = torch.zeros(1, 1, 64, 2, 2)
+    corner[..., 0, 0] = torch.randn(1, 1, 64, generator=torch.Generator().manual_seed(0))
+    text = torch.zeros(1, 1, 128)  # a corner alone is embedded as the patch that holds nothing else
+    coarse_token = old.transformer.patch_embed(text, corner)[:, 1]
+    assert torch.allclose(model.transformer.patch_embed(text, corner[..., :1, :1])[:, 1], coarse_token, atol=1e-5)
+    rows, fine_rows = (m.transformer.proj_out(coarse_token) for m in (old, model))
+    assert torch.allclose(rows.view(1, 32, 2, 2)[..., 0, 0], fine_rows, atol=1e-5)
+    with pytest.raises(InputError, match="--renew"):
+        renewed(new_mini(3, replace(MINI, transformer=replace(MINI.transformer, layers=2))), None)
 
 
 def test_a_run_is_a_function_of_its_seed(encoded: EncodedClips) -> None:
@@ -199,6 +250,8 @@ def test_damaged_files_and_wrong_settings_are_said(encoded: EncodedClips, tmp_pa
         VideoOptions(noises=0)
     with pytest.raises(InputError, match="above 0"):
         VideoOptions(noisier=0.0)
+    with pytest.raises(InputError, match="between 0 and 1"):
+        VideoOptions(elsewhere=1.5)
 
 
 def test_a_model_without_text_cannot_be_trained() -> None:
