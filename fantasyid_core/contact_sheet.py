@@ -49,10 +49,14 @@ def draw_contact_sheet(heading: str, sections: Sequence[Section], footer: str = 
 
 
 def token_picture(tokens: FloatArray) -> FloatArray:
-    """Identity tokens [T, C] as a heat map: one column per token, its channels averaged into 64 rows."""
+    """Identity tokens [T, C] as a heat map: one column per token, its channels averaged into 64 rows.
+
+    Each token is normalised, as every layer reads it: 2D and 3D tokens differ a hundredfold in length.
+    """
     rows = min(64, tokens.shape[1])
     channels = tokens.shape[1] // rows * rows
-    folded = tokens[:, :channels].reshape(len(tokens), rows, -1).mean(axis=2).T
+    read = (tokens - tokens.mean(axis=1, keepdims=True)) / (tokens.std(axis=1, keepdims=True) + 1e-6)
+    folded = read[:, :channels].reshape(len(tokens), rows, -1).mean(axis=2).T
     spread = np.abs(folded).max() or 1.0
     level = np.clip(folded / spread, -1.0, 1.0)[..., None]
     warm, cold, zero = np.array([1.0, 0.62, 0.25]), np.array([0.28, 0.6, 1.0]), np.array([0.1, 0.11, 0.13])
