@@ -26,8 +26,9 @@ MINI = "mini"
 MINI_NAMES = (MINI, "mini (untrained)")  #: what it is and was called; saved workflows hold the old name too
 MINI_FILE = Path(__file__).parent / "assets" / "mini.safetensors"
 MINI_NOTICE = (
-    "The built-in mini model makes small, soft videos (64 by 64 pixels) and learned from drawn heads alone: clothes, "
-    "place and colours come through, a likeness does not. For that, load the public checkpoint."
+    "The built-in mini model makes small videos (64 by 64 pixels) and learned from drawn heads alone: hair, skin, "
+    "glasses and place come through, a likeness hardly, and faces melt as they move. For more, load the public "
+    "checkpoint."
 )
 TRAINED_MINI_NOTICE = "{} is a mini, not the public checkpoint: small videos, as good as its training."
 PRECISIONS: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
