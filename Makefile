@@ -16,18 +16,19 @@ editor: .venv-comfyui/.installed
 # Train the mini from nothing (docs/training.md); every part goes on where it stopped.
 RUN ?= run
 CLIPS ?= 8192
-VAE_STEPS ?= 600
+VAE_STEPS ?= 3600
 TEXT_STEPS ?= 2000
 IDENTITY_STEPS ?= 30000
 mini: .venv/.installed
 	$(BIN)/fantasyid train data --out $(RUN)/data --clips $(CLIPS) --seed 1
 	$(BIN)/fantasyid train vae --data $(RUN)/data --out $(RUN)/vae --steps $(VAE_STEPS) --batch 8 \
 		--learning-rate 0.001 --optimiser muon --schedule cosine --warmup 30 --ema 0.995
-	$(BIN)/fantasyid train latents --data $(RUN)/data --vae $(RUN)/vae --out $(RUN)/latents
+	$(BIN)/fantasyid train latents --data $(RUN)/data --vae $(RUN)/vae --close-up --out $(RUN)/latents
 	$(BIN)/fantasyid train video --data $(RUN)/latents --vae $(RUN)/vae --stage text --out $(RUN)/text \
 		--steps $(TEXT_STEPS) --optimiser muon --ema 0.995 --compile
 	$(BIN)/fantasyid train video --data $(RUN)/latents --start $(RUN)/text/mini.safetensors --out $(RUN)/identity \
-		--steps $(IDENTITY_STEPS) --optimiser muon --schedule cosine --ema 0.998 --compile
+		--steps $(IDENTITY_STEPS) --noises 4 --pictures 0.5 --reference-dropout 0.2 --learning-rate 0.004 \
+		--optimiser muon --schedule cosine --ema 0.998 --compile
 
 # The network that reads drawn heads for the metrics (docs/metrics.md), from the clips of `make mini`.
 EMBEDDER_STEPS ?= 3000
@@ -39,7 +40,7 @@ embedder: .venv/.installed
 TABLE_STEPS ?= 600
 paper-table: .venv/.installed
 	$(BIN)/fantasyid train data --out $(RUN)/held-out --clips 192 --seed 2
-	$(BIN)/fantasyid train latents --data $(RUN)/held-out --vae $(RUN)/vae --out $(RUN)/held-out-latents
+	$(BIN)/fantasyid train latents --data $(RUN)/held-out --vae $(RUN)/vae --close-up --out $(RUN)/held-out-latents
 	$(BIN)/python -m benchmarks.paper_table --latents $(RUN)/latents --text $(RUN)/text/mini.safetensors \
 		--held-out $(RUN)/held-out --held-out-latents $(RUN)/held-out-latents --out $(RUN)/table --steps $(TABLE_STEPS) --compile
 
