@@ -51,7 +51,7 @@ def draw_contact_sheet(heading: str, sections: Sequence[Section], footer: str = 
 def token_picture(tokens: FloatArray) -> FloatArray:
     """Identity tokens [T, C] as a heat map: one column per token, its channels averaged into 64 rows.
 
-    Each token is normalised, as every layer reads it: 2D and 3D tokens differ a hundredfold in length.
+    Each token is normalised, as every layer reads it: 2D and 3D tokens differ many times over in length.
     """
     rows = min(64, tokens.shape[1])
     channels = tokens.shape[1] // rows * rows

@@ -35,7 +35,7 @@ def renewed(old: FantasyIDModel, vae: VideoAutoencoder | None, seed: int = 0) ->
         raise InputError(
             "The mini to go on from has weights of other sizes than a new one; train on without --renew."
         ) from error
-    return replace(model, vae=old.vae if vae is None else vae)
+    return replace(model, vae=old.vae if vae is None else vae, model_id=model.identity_encoder.model_id)
 
 
 def _with_patches(old: FantasyIDModel, side: int) -> State:
@@ -45,8 +45,6 @@ def _with_patches(old: FantasyIDModel, side: int) -> State:
     state, so that the blocks between find it where they look for it.
     """
     state, before = old.transformer.state_dict(), old.config.transformer.patch_size
-    if side > before:
-        raise InputError(f"Patches can be made smaller, not larger ({before} → {side}); train on without --renew.")
     state["patch_embed.proj.weight"] = state["patch_embed.proj.weight"][:, :, :side, :side]
     channels = old.config.transformer.latent_channels
     for name in ("proj_out.weight", "proj_out.bias"):

@@ -64,7 +64,12 @@ class VideoOptions:
             raise InputError(f"There is no video stage '{self.stage}'; choose text or identity.")
         if self.noises < 1:
             raise InputError(f"Each clip must be seen at one noise level at least, not {self.noises}.")
-        for name, share in (("references from elsewhere", self.elsewhere), ("steps on pictures", self.pictures)):
+        shares = {
+            "references from elsewhere": self.elsewhere,
+            "steps on pictures": self.pictures,
+            "samples without the reference picture": self.reference_dropout,
+        }
+        for name, share in shares.items():
             if not 0.0 <= share <= 1.0:
                 raise InputError(f"The share of {name} must lie between 0 and 1, not {share:g}.")
         if not self.noisier > 0:
@@ -351,12 +356,11 @@ def starting_model(start: Path | None, vae: Path | None, seed: int, renew: bool 
     from .renew import renewed
     from .train_vae import load_vae_folder
 
-    if start is not None and renew:
-        return renewed(
-            load_mini(start), None if vae is None else load_vae_folder(vae).requires_grad_(False).eval(), seed
-        )
+    if renew and start is None:
+        raise InputError("Name the finished run whose weights are to be renewed (--start).")
+    frozen = None if vae is None else load_vae_folder(vae).requires_grad_(False).eval()
     if start is not None:
-        return load_mini(start)
-    if vae is None:
+        return renewed(load_mini(start), frozen, seed) if renew else load_mini(start)
+    if frozen is None:
         raise InputError("Name the VAE that made the latents (--vae), or a finished run to go on from (--start).")
-    return replace(new_mini(seed), vae=load_vae_folder(vae).requires_grad_(False).eval())
+    return replace(new_mini(seed), vae=frozen)

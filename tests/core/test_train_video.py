@@ -121,6 +121,7 @@ def test_an_older_mini_goes_on_in_todays_configuration() -> None:
     model = renewed(old, vae)
     assert model.config == MINI
     assert model.vae is vae
+    assert model.model_id == old.model_id  # the same identity encoder
     assert renewed(old, None).vae is old.vae
     for part in ("identity_encoder", "text_encoder"):
         theirs = modules_of(old)[part].state_dict()
@@ -250,8 +251,11 @@ def test_damaged_files_and_wrong_settings_are_said(encoded: EncodedClips, tmp_pa
         VideoOptions(noises=0)
     with pytest.raises(InputError, match="above 0"):
         VideoOptions(noisier=0.0)
-    with pytest.raises(InputError, match="between 0 and 1"):
-        VideoOptions(elsewhere=1.5)
+    for wrong in ({"elsewhere": 1.5}, {"pictures": -0.1}, {"reference_dropout": 2.0}):
+        with pytest.raises(InputError, match="between 0 and 1"):
+            VideoOptions(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="--start"):
+        starting_model(None, None, 0, renew=True)
 
 
 def test_a_model_without_text_cannot_be_trained() -> None:
