@@ -184,15 +184,21 @@ def own_crops(frames: Bytes, points: FloatArray, side: int) -> Bytes:
     return np.stack(made).astype(np.uint8)
 
 
+def close_up_matrix(points: FloatArray, side: int, least: float = 0.0, most: float = np.inf) -> npt.NDArray[np.float64]:
+    """[2, 3] picture pixels → pixels of a square of ``side`` in which the face of keypoints [5, 2] lies where an
+    aligned crop has it, as large as there but not turned. The zoom is held between ``least`` and ``most``."""
+    aligned = crop_matrix(points, side)
+    zoom = float(np.clip(np.hypot(aligned[0, 0], aligned[1, 0]), least, most))
+    centre = np.asarray(points).mean(axis=0)
+    shift = aligned[:, :2] @ centre + aligned[:, 2] - zoom * centre
+    return np.array([[zoom, 0.0, shift[0]], [0.0, zoom, shift[1]]])
+
+
 def close_up(frames: Bytes, points: FloatArray) -> Bytes:
     """``frames`` [N, S, S, 3] with keypoints [N, 5, 2], all moved and zoomed alike, until the first one's face lies
     where an aligned crop has it; not turned. What lies beyond the picture goes on as its edge."""
     side = frames.shape[1]
-    aligned = crop_matrix(points[0], side)
-    zoom = float(np.clip(np.hypot(aligned[0, 0], aligned[1, 0]), *ZOOMS))
-    centre = points[0].mean(axis=0)
-    matrix = np.array([[zoom, 0.0, 0.0], [0.0, zoom, 0.0]])
-    matrix[:, 2] = aligned[:, :2] @ centre + aligned[:, 2] - zoom * centre
+    matrix = close_up_matrix(points[0], side, *ZOOMS)
     made = [
         cv2.warpAffine(frame, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         for frame in frames

@@ -40,11 +40,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     latents.add_argument("--out", type=Path, required=True, help="the folder for the shards; the same command resumes")
     latents.add_argument("--own", type=int, default=6, help="views kept of each clip (default: 6, the paper's)")
     latents.add_argument("--elsewhere", type=int, default=3, help="other pictures of the person (default: 3)")
-    latents.add_argument(
-        "--close-up",
-        action="store_true",
-        help="move and zoom every clip until its first face lies as in the references",
-    )
+    _add_close_up(latents)
     latents.set_defaults(run=_train_latents)
     embedder = stages.add_parser(
         "embedder", help="train the network that reads drawn heads for the metrics (docs/metrics.md)"
@@ -62,6 +58,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     clips.add_argument("--frames", type=int, default=17, help="of each clip, 4k+1 (default: 17)")
     clips.add_argument("--size", type=int, default=64, help="pixels of a clip's side (default: 64)")
     clips.add_argument("--own", type=int, default=6, help="views kept of each clip (default: 6, the paper's)")
+    _add_close_up(clips)
     clips.set_defaults(run=_train_clips)
     video = stages.add_parser("video", help="train text to video, then the identity branch, on encoded clips")
     video.add_argument("--data", type=Path, required=True, help="the folder that `train latents` made")
@@ -95,6 +92,14 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     video.add_argument("--noises", type=int, default=2, help="noise levels per clip and step (default: 2)")
     _add_run(video, batch=32, learning_rate=1e-3)
     video.set_defaults(run=_train_video)
+
+
+def _add_close_up(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--close-up",
+        action="store_true",
+        help="move and zoom every clip until its first face lies as in the references (the mini that ships wants it)",
+    )
 
 
 def _add_run(parser: argparse.ArgumentParser, batch: int, learning_rate: float) -> None:
@@ -174,7 +179,14 @@ def _train_clips(options: argparse.Namespace) -> int:
 
     vae = load_vae_folder(options.vae).requires_grad_(False).eval()
     made, left_out = encode_footage(
-        options.videos, vae, options.out, options.frames, options.size, options.own, progress_bar("videos")
+        options.videos,
+        vae,
+        options.out,
+        options.frames,
+        options.size,
+        options.own,
+        progress_bar("videos"),
+        options.close_up,
     )
     say(f"{options.out}: {len(made)} files.", *(f"Left out: {reason}" for reason in left_out))
     return 0

@@ -1,9 +1,9 @@
 """Clips of real people for training: video files and what happens in them, through the rooms of faces and geometry.
 
 Each file is cut into clips as long as the model makes them, at the metrics' and the release's 8 frames per second. A
-clip is the square around its face; its references are its own frames that differ most in viewpoint (the paper's
-multi-view collection); its head is fitted to its most frontal frame. What happens stands in a text file beside the
-video (``clip.mp4`` and ``clip.txt``).
+clip is the square around its face, or a close-up framed as its references are; its references are its own frames that
+differ most in viewpoint (the paper's multi-view collection); its head is fitted to its most frontal frame. What happens
+stands in a text file beside the video (``clip.mp4`` and ``clip.txt``).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from ..geometry.fit import fit_head
 from ..images import to_uint8
 from ..progress import ProgressCallback, silent
 from ..views.collect import PAPER_COUNT, collect_views
-from .clips import crop_matrix, neutral_vertices
-from .latents import COLLECTED, FIRST, Sample, write_encoded
+from .clips import close_up_matrix, crop_matrix, neutral_vertices
+from .latents import COLLECTED, FIRST, Sample, check_framing, write_encoded
 
 if TYPE_CHECKING:
     from ..video.vae import VideoAutoencoder
@@ -58,35 +58,40 @@ def encode_footage(
     size: int = 64,
     own: int = PAPER_COUNT,
     report: ProgressCallback = silent,
+    closer: bool = False,
 ) -> tuple[list[Path], list[str]]:
     """Encode every video file in ``videos`` to shards in ``out``; returns these, and a sentence per clip left out.
 
-    frames: of each clip, 4k + 1. size: pixels of its side. own: views that the collection keeps. Raises InputError when
-    there is no video or none of them gives a clip.
+    frames: of each clip, 4k + 1. size: pixels of its side. own: views that the collection keeps. closer: every clip is
+    framed as its references are, by its first face, as in `train latents --close-up`. Raises InputError when there is
+    no video, none of them gives a clip, or ``out`` holds clips that were framed otherwise.
     """
     files = sorted(path for path in videos.iterdir() if path.suffix.lower() in VIDEOS) if videos.is_dir() else []
     if not files:
         raise InputError(f"{videos} holds no videos ({', '.join(VIDEOS)}); put some there, each with its text file.")
+    check_framing(out, closer)
     detector, left_out, made = make_detector(), list[str](), list[Path]()
     waiting: list[Sample] = []
     for done, file in enumerate(files, 1):
         try:
-            for sample in clips_of(file, detector, frames, size, own, left_out):
+            for sample in clips_of(file, detector, frames, size, own, left_out, closer):
                 waiting.append(sample)
                 if len(waiting) == PER_SHARD:
-                    made.append(_write(out, len(made), waiting, vae))
+                    made.append(_write(out, len(made), waiting, vae, closer))
                     waiting = []
         except FantasyIDError as error:
             left_out.append(f"{file.name}: {error}")
         report(done, len(files), None)
     if waiting:
-        made.append(_write(out, len(made), waiting, vae))
+        made.append(_write(out, len(made), waiting, vae, closer))
     if not made:
         raise InputError(f"None of the {len(files)} videos gives a clip. The first reason: {left_out[0]}")
     return made, left_out
 
 
-def clips_of(file: Path, detector: Detector, frames: int, size: int, own: int, left_out: list[str]) -> Iterator[Sample]:
+def clips_of(
+    file: Path, detector: Detector, frames: int, size: int, own: int, left_out: list[str], closer: bool = False
+) -> Iterator[Sample]:
     """The clips of one video, one after the other. Raises InputError when it has no text or is too short."""
     caption = _caption(file)
     pictures: list[FloatArray] = []
@@ -95,7 +100,7 @@ def clips_of(file: Path, detector: Detector, frames: int, size: int, own: int, l
         pictures.append(frame.picture)
         if len(pictures) == frames:
             try:
-                yield make_sample(pictures, detector, size, own, caption)
+                yield make_sample(pictures, detector, size, own, caption, closer)
             except FantasyIDError as error:
                 left_out.append(f"{file.name}, clip {number}: {error}")
             pictures, number = [], number + 1
@@ -103,13 +108,18 @@ def clips_of(file: Path, detector: Detector, frames: int, size: int, own: int, l
         raise InputError(f"it has {len(pictures)} frames at {METRIC_FPS:g} per second, and a clip needs {frames}.")
 
 
-def make_sample(pictures: Sequence[FloatArray], detector: Detector, size: int, own: int, caption: str) -> Sample:
+def make_sample(
+    pictures: Sequence[FloatArray], detector: Detector, size: int, own: int, caption: str, closer: bool = False
+) -> Sample:
     """A clip out of frames [H, W, 3] RGB 0..1. Raises InputError when too many of them show no face."""
     sightings = [sight(picture, detector) for picture in pictures]
     seen = [sighting for sighting in sightings if sighting is not None]
     if len(seen) < (1 - MOST_MISSING) * len(pictures):
         raise InputError(f"only {len(seen)} of {len(pictures)} frames show a face")
-    square = square_around(np.stack([sighting.face.box for sighting in seen]), size)
+    if closer:
+        square = close_up_matrix(seen[0].face.keypoints, size)
+    else:
+        square = square_around(np.stack([sighting.face.box for sighting in seen]), size)
     chosen = collect_views(
         [None if s is None else s.face.crop for s in sightings],
         [None if s is None else s.angles for s in sightings],
@@ -166,7 +176,7 @@ def _caption(file: Path) -> str:
     return caption
 
 
-def _write(out: Path, number: int, samples: Sequence[Sample], vae: VideoAutoencoder) -> Path:
+def _write(out: Path, number: int, samples: Sequence[Sample], vae: VideoAutoencoder, closer: bool) -> Path:
     path = out / f"latents-{number:05d}.safetensors"
-    write_encoded(path, samples, vae)
+    write_encoded(path, samples, vae, closer)
     return path

@@ -1,8 +1,8 @@
 """Clips as the video model is trained on them: encoded once, kept in shards, held in memory.
 
 A shard holds for N clips: ``latents`` [N, F, C, H, W] (deviation about 1), R references of the same person with their
-latents, crops and kinds, the head's ``vertices`` at rest, and the captions in the header. What a reference's kind
-means is what the paper's multi-view collection is about: see :data:`KINDS`.
+latents, crops and kinds, the head's ``vertices`` at rest, and in the header the captions and how the clips are framed
+(:data:`FRAMINGS`). What a reference's kind means is what the paper's multi-view collection is about: see :data:`KINDS`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ FIRST, COLLECTED, ELSEWHERE = 0, 1, 2
 #: "first": the clip's first frame (no multi-view). "collected": the paper's multi-view collection, the clip's frames
 #: that differ most in viewpoint. "elsewhere": another picture of the person, in other light and clothes.
 KINDS = ("first", "collected", "elsewhere")
+#: "as shot", or "close up": moved and zoomed until the first face lies as in the references (clips.close_up)
+FRAMINGS = ("as shot", "close up")
 NAMES = ("latents", "reference_latents", "reference_crops", "reference_kinds", "vertices")
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -73,12 +75,14 @@ def encode_dataset(
 
     own: how many of the clip's own frames the multi-view collection keeps (paper: 6). elsewhere: how many other
     pictures. closer: clips are framed as their references are (clips.close_up), so that a model finds what it is shown
-    at the same place. The same command goes on after an interrupt; a shard is written whole or not at all.
+    at the same place. The same command goes on after an interrupt; a shard is written whole or not at all. Raises
+    InputError when ``out`` holds clips that were framed otherwise.
     """
     if own < 1:
         raise InputError(f"The multi-view collection keeps at least one view of each clip, not {own}.")
     paths = dataset_shards(data)
     made = [out / path.name.replace("clips-", "latents-") for path in paths]
+    check_framing(out, closer)
     for done, (source, target) in enumerate(zip(paths, made, strict=True), 1):
         if not target.is_file():
             clips = list(read_shard(source))
@@ -87,7 +91,7 @@ def encode_dataset(
                 Sample(_framed(clip, closer), *_references(clip, own, elsewhere), head, clip.caption)
                 for clip, head in zip(clips, heads, strict=True)
             ]
-            write_encoded(target, samples, vae)
+            write_encoded(target, samples, vae, closer)
         report(done, len(made), None)
     return made
 
@@ -99,15 +103,36 @@ def load_encoded(folder: Path, shards: int | None = None) -> EncodedClips:
     paths = sorted(folder.glob("latents-*.safetensors"))[:shards]
     if not paths:
         raise MissingFileError(f"{folder} holds no latents-*.safetensors; make them with `fantasyid train latents`.")
-    captions: list[str] = []
+    captions, framings = list[str](), set[str]()
     for path in paths:
         with safe_open(path, framework="np") as file:
             captions += json.loads(file.metadata()["captions"])
+            framings.add(_framing(file.metadata()))
+    if len(framings) > 1:
+        raise InputError(f"{folder} holds clips framed in two ways ({' and '.join(sorted(framings))}); part them.")
     return EncodedClips(load_arrays(paths, NAMES), tuple(captions))
 
 
-def write_encoded(path: Path, samples: Sequence[Sample], vae: VideoAutoencoder) -> None:
-    """One shard of ``samples``, which all have the same sizes and kinds; whole or not at all."""
+def check_framing(folder: Path, closer: bool) -> None:
+    """Raises InputError when shards in ``folder`` are framed otherwise than ``closer`` says."""
+    from safetensors import safe_open
+
+    wanted = FRAMINGS[closer]
+    for path in sorted(folder.glob("latents-*.safetensors")):
+        with safe_open(path, framework="np") as file:
+            found = _framing(file.metadata())
+        if found not in ("unknown", wanted):
+            raise InputError(
+                f"{path} holds clips framed '{found}', and '{wanted}' is asked for (--close-up); choose another folder."
+            )
+
+
+def _framing(header: dict[str, str]) -> str:
+    return header.get("framing", "unknown")  # older files do not say
+
+
+def write_encoded(path: Path, samples: Sequence[Sample], vae: VideoAutoencoder, closer: bool) -> None:
+    """One shard of ``samples``, which all have the same sizes and kinds; whole or not at all. closer: see FRAMINGS."""
     from safetensors.numpy import save_file
 
     crops = np.stack([sample.references for sample in samples])  # [N, R, S, S, 3]
@@ -122,7 +147,8 @@ def write_encoded(path: Path, samples: Sequence[Sample], vae: VideoAutoencoder) 
     rows = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # save_file writes memory as it lies
     path.parent.mkdir(parents=True, exist_ok=True)
     with beside(path) as part:
-        save_file(rows, part, {"captions": json.dumps([sample.caption for sample in samples])})
+        captions = json.dumps([sample.caption for sample in samples])
+        save_file(rows, part, {"captions": captions, "framing": FRAMINGS[closer]})
 
 
 @torch.no_grad()

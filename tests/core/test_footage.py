@@ -9,9 +9,10 @@ import pytest
 
 from fantasyid_core.cli import main
 from fantasyid_core.errors import InputError
+from fantasyid_core.faces.detectors import make_detector
 from fantasyid_core.model import new_mini
 from fantasyid_core.training.clips import ClipOptions, make_clip
-from fantasyid_core.training.footage import encode_footage, square_around
+from fantasyid_core.training.footage import clips_of, encode_footage, square_around
 from fantasyid_core.training.latents import COLLECTED, FIRST, load_encoded
 from fantasyid_core.training.train_video import VideoOptions, VideoStage
 from fantasyid_core.video.files import write_mp4
@@ -66,6 +67,20 @@ def test_the_square_shows_the_whole_face_in_every_frame() -> None:
     corners = np.concatenate([boxes[:, :2], boxes[:, 2:]]) @ matrix[:, :2].T + matrix[:, 2]
     assert corners.min() > 8 and corners.max() < 56
     assert np.allclose(corners.min(axis=0) + corners.max(axis=0), 63)
+
+
+def test_a_close_up_shows_the_first_face_where_the_references_show_theirs(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    for name in ("good.mp4", "good.txt"):
+        (tmp_path / "videos" / name).write_bytes((videos / name).read_bytes())
+    (file,), detector = (tmp_path / "videos").glob("*.mp4"), make_detector()
+    for sample in clips_of(file, detector, 9, 64, 1, [], closer=True):
+        apart = np.abs(sample.frames[0].astype(float) - sample.references[0])[16:48, 16:48].mean()
+        turned = np.abs(sample.frames[0][:, ::-1].astype(float) - sample.references[0])[16:48, 16:48].mean()
+        assert apart < 0.4 * turned  # the head itself is turned by some degrees, and mirrored it is another face
+    encode_footage(tmp_path / "videos", mini_vae(), tmp_path / "out", frames=9, size=64, own=1, closer=True)
+    with pytest.raises(InputError, match="choose another folder"):
+        encode_footage(tmp_path / "videos", mini_vae(), tmp_path / "out", frames=9, size=64, own=1)
 
 
 def test_a_folder_without_videos_or_without_a_single_clip_is_refused(videos: Path, tmp_path: Path) -> None:

@@ -94,6 +94,17 @@ def test_a_close_up_has_its_first_face_where_the_reference_has_it(tmp_path: Path
     assert np.array_equal(*references)
 
 
+def test_clips_framed_in_two_ways_do_not_come_together(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "clips", ClipOptions(seed=4, size=32, frames=5, references=0, crop=32), 1)
+    (close,) = encode_dataset(tmp_path / "clips", mini_vae(), tmp_path / "out", own=1, elsewhere=0, closer=True)
+    with pytest.raises(InputError, match="framed 'close up', and 'as shot' is asked for"):
+        encode_dataset(tmp_path / "clips", mini_vae(), tmp_path / "out", own=1, elsewhere=0)
+    (shot,) = encode_dataset(tmp_path / "clips", mini_vae(), tmp_path / "shot", own=1, elsewhere=0)
+    shot.rename(close.with_name("latents-00001.safetensors"))
+    with pytest.raises(InputError, match="framed in two ways"):
+        load_encoded(tmp_path / "out")
+
+
 def test_encoding_goes_on_where_it_stopped(tmp_path: Path) -> None:
     make_dataset(tmp_path / "clips", ClipOptions(seed=4, size=32, frames=9, references=0, crop=32), 2)
     (first,) = encode_dataset(tmp_path / "clips", mini_vae(), tmp_path / "out", own=1, elsewhere=0)
