@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import comfy.conds
@@ -25,6 +24,7 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 from ..fantasyid_core.config import ModelConfig
 from ..fantasyid_core.errors import InputError
 from ..fantasyid_core.video.identity_context import IdentityContext
+from ..fantasyid_core.video.memory_plan import denoising_work, sampler_work
 from ..fantasyid_core.video.people import prepare_people
 from ..fantasyid_core.video.schedule import DpmSampler
 from ..fantasyid_core.video.size import SPATIAL_COMPRESSION, check_video_size, rotary_table
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ..fantasyid_core.video.transformer import LayerAdaptiveTransformer3DModel
 
 OPTION = "fantasyid_shown"  #: where a MODEL's transformer_options keep who is in the video
-_ACTIVATIONS = 24  # tensors of the size of one video's tokens that live at once (feed-forward: 4, q k v: 3 …)
+_HEADROOM = 1.25  # for an allocator's gaps and libraries' workspaces; an assumption: no card was there to measure it
 _COGVIDEOX_SCALE = 0.7  # of the VAE that belongs to the public checkpoint
 _LEAST_SIGNAL = 4.8973451890853435e-08  # what the core has at pure noise, where the signal is 0 and sigma infinite
 
@@ -219,9 +219,10 @@ def own_copy(model: FantasyIDModel, disable_dynamic: bool = False) -> comfy.mode
 
 def call_memory(config: ModelConfig, batch: int, grid: Sequence[int], dtype: torch.dtype) -> int:
     """Bytes that a call in ``dtype`` on ``batch`` videos of latents ``grid`` (F, H, W) needs beside the weights."""
-    dit = config.transformer
-    tokens = dit.text_length + prod(grid) // dit.patch_size**2
-    return batch * tokens * dit.width * dtype.itemsize * _ACTIVATIONS
+    frames, height, width = grid
+    latent = (frames, height, width)
+    work = denoising_work(config, latent, batch, dtype.itemsize) + sampler_work(config, latent)
+    return int(_HEADROOM * work)
 
 
 def add_preview(shell: VideoModel, model: FantasyIDModel) -> None:
