@@ -1,12 +1,14 @@
 """The paper's ablations in small: train every variant at one budget, make videos of people never seen, measure them.
 
 python -m benchmarks.paper_table --latents LATENTS --text text/mini.safetensors --held-out CLIPS --held-out-latents
-    LATENTS --out RUN [--steps 600] [--seeds 3] [--people 32] [--variants full no-vertices …]
+    LATENTS --out RUN [--steps 600] [--seeds 3] [--people 32] [--variants full no-vertices …] [--learning-rate 0.003 …]
 
 LATENTS are folders of `fantasyid train latents`, CLIPS the held-out ones of `fantasyid train data` with another seed.
-Every part that is done is kept in RUN: the same command goes on, and writes RUN/paper-table.md at the end. Behind the
-variants come rows beyond the paper (EXTENSIONS), made by the whole method's model. Everything is measured twice: as
-photographed faces are, and by the network for synthetic heads (docs/metrics.md), which reads every frame.
+--text is what they fork from: its text-to-video half is kept, and what knows the identity starts anew. (A mini of a
+whole training does too: its text-to-video half has learned to read reference pictures already, for all variants alike.)
+Every part that is done is kept in RUN: the same command goes on, and writes RUN/paper-table.md and a plot at the end.
+Behind the variants come rows beyond the paper (EXTENSIONS), made by the whole method's model. Everything is measured
+twice: as photographed faces are, and by the network for synthetic heads (docs/metrics.md), which reads every frame.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ from fantasyid_core.training.train_video import Shown, VideoStage
 from fantasyid_core.training.variants import VARIANTS, Variant, fork
 from fantasyid_core.weights.mini_file import load_mini
 from fantasyid_core.weights.writing import beside
+
+from .paper_plot import plot
 
 #: action → prompt; words that the captions have too, and none on who the person is
 PROMPTS = {
@@ -80,6 +84,11 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=32)
     parser.add_argument("--variants", nargs="+", choices=tuple(VARIANTS), default=tuple(VARIANTS))
     parser.add_argument("--extensions", nargs="*", choices=tuple(EXTENSIONS), default=tuple(EXTENSIONS))
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--noises", type=int, default=2)
+    parser.add_argument("--pictures", type=float, default=0.3)
+    parser.add_argument("--elsewhere", type=float, default=0.5)
+    parser.add_argument("--reference-dropout", type=float, default=0.15)
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     rows: dict[str, list[dict[str, Any]]] = {"real": [measured_once(options.out / "real", options, real_videos)]}
@@ -98,6 +107,7 @@ def main() -> None:
             )
     text = as_markdown(rows, options)
     (options.out / "paper-table.md").write_text(text, encoding="utf-8")
+    (options.out / "paper-table.svg").write_text(plot(rows), encoding="utf-8")
     print(text)
 
 
@@ -106,14 +116,21 @@ def train(folder: Path, variant: Variant, seed: int, options: argparse.Namespace
     if (folder / "mini.safetensors").is_file():
         return
     model = fork(options.text, variant.config, seed)
-    stage = VideoStage(model, load_encoded(options.latents), variant.options, options.batch, seed)
+    wanted = replace(
+        variant.options,
+        noises=options.noises,
+        pictures=options.pictures,
+        elsewhere=options.elsewhere,
+        reference_dropout=options.reference_dropout,
+    )
+    stage = VideoStage(model, load_encoded(options.latents), wanted, options.batch, seed)
     run(
         stage,
         RunOptions(
             folder,
             options.steps,
             batch=options.batch,
-            learning_rate=1e-3,
+            learning_rate=options.learning_rate,
             warmup=30,
             schedule="cosine",
             optimiser="muon",

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from benchmarks.identity_gap import gaps, shares_of_people
+from benchmarks.paper_plot import plot
 from benchmarks.paper_table import (
     COLUMNS,
     EXTENSIONS,
@@ -54,7 +55,8 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> argparse.Namespace:
     return argparse.Namespace(
         latents=folder / "latents", held_out=folder / "clips", held_out_latents=folder / "latents",
         text=folder / "text.safetensors",
-        steps=1, batch=2, people=1, seeds=1, compile=False,
+        steps=1, batch=2, people=1, seeds=1, compile=False, learning_rate=1e-3, noises=2, pictures=0.3, elsewhere=0.5,
+        reference_dropout=0.1,
     )  # fmt: skip
 
 
@@ -96,6 +98,26 @@ def test_every_way_beyond_the_paper_changes_the_video(options: argparse.Namespac
     }
     frames = [usual, *made.values()]
     assert all(not np.array_equal(a, b) for i, a in enumerate(frames) for b in frames[:i])
+
+
+def test_the_plot_shows_each_variant_beside_the_papers(options: argparse.Namespace) -> None:
+    from xml.etree import ElementTree
+
+    rows = {
+        "real": [{"heads: RS": 0.9, "FM": 1.5}],
+        "full": [{"heads: RS": 0.6, "FM": 1.0}, {"heads: RS": 0.8, "FM": 1.0}],
+        "no-vertices": [{"heads: RS": 0.35, "FM": 1.0}],
+        "q-former": [{"heads: RS": 0.7, "FM": None}],
+    }
+    picture = ElementTree.fromstring(plot(rows))
+    words = ["".join(node.itertext()) for node in picture.iter() if node.tag.endswith("text")]
+    assert VARIANTS["no-vertices"].title in words and VARIANTS["no-multi-view"].title not in words
+    dots = [node for node in picture.iter() if node.get("class") == "ours"][1:]  # the first explains the colour
+    assert len(dots) == 3 and sum(node.get("class") == "paper" for node in picture.iter()) == 1 + 4
+    at = {(node.get("cx"), node.get("cy")) for node in dots}
+    assert len(at) == 3
+    likeness = sorted(float(str(node.get("cx"))) for node in dots)[:2]
+    assert likeness[1] - likeness[0] > 50  # 0.5 and 1.0 of the whole method's
 
 
 def test_a_run_of_another_variant_is_refused(tmp_path: Path) -> None:
