@@ -89,6 +89,12 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     video.add_argument(
         "--noisier", type=float, default=1.0, help="above 1: noisy timesteps are drawn more often (default: 1, evenly)"
     )
+    video.add_argument(
+        "--by-picture",
+        type=float,
+        default=0.0,
+        help="above 0, to 1: latent channels count by how much of the picture they make, to this power (default: 0)",
+    )
     video.add_argument("--noises", type=int, default=2, help="noise levels per clip and step (default: 2)")
     _add_run(video, batch=32, learning_rate=1e-3)
     video.set_defaults(run=_train_video)
@@ -205,6 +211,7 @@ def _train_video(options: argparse.Namespace) -> int:
         noises=options.noises,
         pictures=options.pictures,
         noisier=options.noisier,
+        by_picture=options.by_picture,
         train_backbone=not options.identity_only,
     )
     model = starting_model(options.start, options.vae, options.seed, options.renew)

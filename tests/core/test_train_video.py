@@ -30,7 +30,13 @@ from fantasyid_core.training.people import draw_person
 from fantasyid_core.training.renew import renewed
 from fantasyid_core.training.shards import dataset_shards, make_dataset, read_shard
 from fantasyid_core.training.train_vae import load_vae_folder
-from fantasyid_core.training.train_video import VideoObjective, VideoOptions, VideoStage, starting_model
+from fantasyid_core.training.train_video import (
+    VideoObjective,
+    VideoOptions,
+    VideoStage,
+    channel_weights,
+    starting_model,
+)
 from fantasyid_core.video.mini import mini_vae
 from fantasyid_core.weights.mini_file import load_mini, modules_of, read_mini, save_mini
 
@@ -220,6 +226,38 @@ def test_the_objective_is_the_velocity_of_the_schedule(encoded: EncodedClips) ->
         objective.transformer.proj_out.bias.zero_()
         energy = float(batch["latents"].float().square().mean())
         assert float(objective(batch)["loss"]) == pytest.approx(energy, rel=1e-5)
+
+
+def test_channels_count_by_how_much_of_the_picture_they_make(encoded: EncodedClips) -> None:
+    model = new_mini(0)
+    assert model.vae is not None
+    latents = encoded.arrays["latents"][:, 0]
+    plain = channel_weights(model, latents, 1.0)
+    assert plain.shape == (32,) and float(plain.mean()) == pytest.approx(1.0) and float(plain.min()) > 0
+    half = channel_weights(model, latents, 0.5)
+    assert torch.allclose(half, plain.sqrt() / plain.sqrt().mean(), rtol=1e-4)
+    with torch.no_grad():  # a decoder that reads one channel less
+        parameters = {name: p for name, p in model.vae.decoder.named_parameters() if p.ndim > 1 and p.shape[1] == 32}
+        assert parameters
+        for parameter in parameters.values():
+            parameter[:, 3] = 0
+    assert float(channel_weights(model, latents, 1.0)[3]) < 0.02
+
+
+def test_the_loss_weighs_the_channels(encoded: EncodedClips) -> None:
+    batch = next(stage(encoded).batches(0, 0, 1))
+    alike = float(stage(encoded).module(batch)["loss"].detach())
+    weights, model = torch.zeros(32), new_mini(0)
+    errors = []
+    for channel in range(32):
+        weights = torch.zeros(32).index_fill(0, torch.tensor([channel]), 32.0)
+        errors.append(float(VideoObjective(model, VideoOptions(), weights)(batch)["loss"].detach()))
+    assert np.mean(errors) == pytest.approx(alike, rel=1e-4)
+    weighted = float(stage(encoded, by_picture=1.0).module(batch)["loss"].detach())
+    expected = float((channel_weights(model, encoded.arrays["latents"][:16, 0], 1.0) * torch.tensor(errors)).mean())
+    assert weighted == pytest.approx(expected, rel=1e-3) and weighted != pytest.approx(alike, rel=1e-4)
+    with pytest.raises(InputError, match="between 0 and 1"):
+        VideoOptions(by_picture=2.0)
 
 
 def test_a_mini_file_brings_back_every_network(tmp_path: Path) -> None:
