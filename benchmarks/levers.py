@@ -65,6 +65,9 @@ CASES: dict[str, Levers] = {
     "magnitude, 0.15": Levers(cache="magnitude", cache_threshold=0.15),
     "interval, 1 skipped": Levers(cache="interval", cache_most=1),
     "interval, 1 skipped, Taylor 1": Levers(cache="interval", cache_most=1, cache_order=1),
+    "interval, 1 skipped, Taylor 1, guidance every other step": Levers(
+        cache="interval", cache_most=1, cache_order=1, guidance_every=2
+    ),
     "interval, 2 skipped, Taylor 1": Levers(cache="interval", cache_most=2, cache_order=1),
     "interval, 2 skipped, Taylor 2": Levers(cache="interval", cache_most=2, cache_order=2),
     "guidance up to 80 %": Levers(guidance_end=0.8),
