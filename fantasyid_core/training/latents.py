@@ -114,14 +114,14 @@ def load_encoded(folder: Path, shards: int | None = None) -> EncodedClips:
 
 
 def check_framing(folder: Path, closer: bool) -> None:
-    """Raises InputError when shards in ``folder`` are framed otherwise than ``closer`` says."""
+    """Raises InputError when shards in ``folder`` are framed otherwise than ``closer`` says, or do not say how."""
     from safetensors import safe_open
 
     wanted = FRAMINGS[closer]
     for path in sorted(folder.glob("latents-*.safetensors")):
         with safe_open(path, framework="np") as file:
             found = _framing(file.metadata())
-        if found not in ("unknown", wanted):
+        if found != wanted:
             raise InputError(
                 f"{path} holds clips framed '{found}', and '{wanted}' is asked for (--close-up); choose another folder."
             )

@@ -247,8 +247,7 @@ def test_channels_count_by_how_much_of_the_picture_they_make(encoded: EncodedCli
 def test_the_loss_weighs_the_channels(encoded: EncodedClips) -> None:
     batch = next(stage(encoded).batches(0, 0, 1))
     alike = float(stage(encoded).module(batch)["loss"].detach())
-    weights, model = torch.zeros(32), new_mini(0)
-    errors = []
+    model, errors = new_mini(0), list[float]()
     for channel in range(32):
         weights = torch.zeros(32).index_fill(0, torch.tensor([channel]), 32.0)
         errors.append(float(VideoObjective(model, VideoOptions(), weights)(batch)["loss"].detach()))
