@@ -95,6 +95,12 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="above 0, to 1: latent channels count by how much of the picture they make, to this power (default: 0)",
     )
+    video.add_argument(
+        "--surface",
+        type=float,
+        default=0.0,
+        help="above 0: the tokens halfway through the layers must also tell what they show of the head (default: 0)",
+    )
     video.add_argument("--noises", type=int, default=2, help="noise levels per clip and step (default: 2)")
     _add_run(video, batch=32, learning_rate=1e-3)
     video.set_defaults(run=_train_video)
@@ -212,6 +218,7 @@ def _train_video(options: argparse.Namespace) -> int:
         pictures=options.pictures,
         noisier=options.noisier,
         by_picture=options.by_picture,
+        surface=options.surface,
         train_backbone=not options.identity_only,
     )
     model = starting_model(options.start, options.vae, options.seed, options.renew)

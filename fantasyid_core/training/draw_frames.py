@@ -58,16 +58,16 @@ def pose_vertices(figure: Figure, expression: FloatArray, angles: FloatArray, sh
     vertices = np.repeat((figure.vertices - PIVOT).T[:, :, None], frames, axis=2)
     moved = body.expressions[used].reshape(len(used), -1).T @ np.ascontiguousarray(expression[:, used].T)
     vertices[:, : body.vertices] += moved.reshape(3, body.vertices, frames)
-    head, chest = (np.stack([rotation_from_angles(*row) for row in rows], axis=-1) for rows in (angles, shoulders))
     low = np.flatnonzero(figure.follow < 1)  # all others turn with the head alone
-    turned = _rotated(head, vertices)
+    turned = rotate(angles, vertices)
     share = figure.follow[low, None]
-    turned[:, low] = turned[:, low] * share + _rotated(chest, vertices[:, low]) * (1 - share)
+    turned[:, low] = turned[:, low] * share + rotate(shoulders, vertices[:, low]) * (1 - share)
     return np.asarray(turned + PIVOT[:, None, None], np.float32)
 
 
-def _rotated(rotations: FloatArray, vectors: FloatArray) -> FloatArray:
-    """[3, V, T] vectors [3, V, T] turned by rotations [3, 3, T]."""
+def rotate(angles: FloatArray, vectors: FloatArray) -> FloatArray:
+    """[3, V, T] ``vectors`` [3, V, T] turned by yaw, pitch and roll [T, 3] in degrees (signs: HeadPose)."""
+    rotations = np.stack([rotation_from_angles(*row) for row in angles], axis=-1)  # (3, 3, T)
     x, y, z = vectors
     return np.stack([row[0] * x + row[1] * y + row[2] * z for row in rotations])
 

@@ -1,8 +1,9 @@
 """Clips as the video model is trained on them: encoded once, kept in shards, held in memory.
 
 A shard holds for N clips: ``latents`` [N, F, C, H, W] (deviation about 1), R references of the same person with their
-latents, crops and kinds, the head's ``vertices`` at rest, and in the header the captions and how the clips are framed
-(:data:`FRAMINGS`). What a reference's kind means is what the paper's multi-view collection is about: see :data:`KINDS`.
+latents, crops and kinds, the head's ``vertices`` at rest, of drawn clips what they show of it (``surface``, see
+surface.py), and in the header the captions and how the clips are framed (:data:`FRAMINGS`). What a reference's kind
+means is what the paper's multi-view collection is about: see :data:`KINDS`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import torch
 
 from ..errors import InputError, MissingFileError
 from ..progress import ProgressCallback, silent
+from ..video.size import SPATIAL_COMPRESSION
 from ..views.collect import collect_views
 from ..weights.writing import beside
 from .arrays import load_arrays
-from .clips import Clip, close_up, neutral_vertices, own_crops
+from .clips import ZOOMS, Clip, close_up, close_up_matrix, neutral_vertices, own_crops
 from .shards import dataset_shards, read_shard
+from .surface import surface_map
 
 if TYPE_CHECKING:
     from ..video.vae import VideoAutoencoder
@@ -35,6 +38,8 @@ KINDS = ("first", "collected", "elsewhere")
 #: "as shot", or "close up": moved and zoomed until the first face lies as in the references (clips.close_up)
 FRAMINGS = ("as shot", "close up")
 NAMES = ("latents", "reference_latents", "reference_crops", "reference_kinds", "vertices")
+SURFACE = "surface"  #: the array that drawn clips have on top
+_AS_SHOT = np.eye(2, 3)
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -53,13 +58,15 @@ class EncodedClips:
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One clip before it is encoded. frames: [T, S, S, 3] sRGB bytes. references: [R, S, S, 3] aligned crops of the
-    same person, of ``kinds`` [R] (numbers into KINDS). vertices: [V, 3] metres, the head at rest."""
+    same person, of ``kinds`` [R] (numbers into KINDS). vertices: [V, 3] metres, the head at rest. surface:
+    [F, 10, h, w] what the frames show of it (surface.py), where that is known."""
 
     frames: npt.NDArray[np.uint8]
     references: npt.NDArray[np.uint8]
     kinds: npt.NDArray[np.uint8]
     vertices: npt.NDArray[np.float32]
     caption: str
+    surface: npt.NDArray[np.float16] | None = None
 
 
 def encode_dataset(
@@ -88,7 +95,13 @@ def encode_dataset(
             clips = list(read_shard(source))
             heads = neutral_vertices([clip.shape for clip in clips])
             samples = [
-                Sample(_framed(clip, closer), *_references(clip, own, elsewhere), head, clip.caption)
+                Sample(
+                    close_up(clip.frames, clip.keypoints) if closer else clip.frames,
+                    *_references(clip, own, elsewhere),
+                    head,
+                    clip.caption,
+                    _surface(clip, closer),
+                )
                 for clip, head in zip(clips, heads, strict=True)
             ]
             write_encoded(target, samples, vae, closer)
@@ -103,14 +116,16 @@ def load_encoded(folder: Path, shards: int | None = None) -> EncodedClips:
     paths = sorted(folder.glob("latents-*.safetensors"))[:shards]
     if not paths:
         raise MissingFileError(f"{folder} holds no latents-*.safetensors; make them with `fantasyid train latents`.")
-    captions, framings = list[str](), set[str]()
+    captions, framings, names = list[str](), set[str](), [*NAMES, SURFACE]
     for path in paths:
         with safe_open(path, framework="np") as file:
             captions += json.loads(file.metadata()["captions"])
             framings.add(_framing(file.metadata()))
+            if SURFACE in names and SURFACE not in file.keys():  # noqa: SIM118 (no mapping)
+                names.remove(SURFACE)
     if len(framings) > 1:
         raise InputError(f"{folder} holds clips framed in two ways ({' and '.join(sorted(framings))}); part them.")
-    return EncodedClips(load_arrays(paths, NAMES), tuple(captions))
+    return EncodedClips(load_arrays(paths, names), tuple(captions))
 
 
 def check_framing(folder: Path, closer: bool) -> None:
@@ -144,6 +159,9 @@ def write_encoded(path: Path, samples: Sequence[Sample], vae: VideoAutoencoder, 
         "reference_kinds": np.stack([sample.kinds for sample in samples]),
         "vertices": np.stack([sample.vertices for sample in samples]).astype(np.float16),
     }
+    surfaces = [sample.surface for sample in samples if sample.surface is not None]
+    if len(surfaces) == len(samples):
+        arrays[SURFACE] = np.stack(surfaces)
     rows = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # save_file writes memory as it lies
     path.parent.mkdir(parents=True, exist_ok=True)
     with beside(path) as part:
@@ -162,8 +180,10 @@ def encode_videos(vae: VideoAutoencoder, frames: npt.NDArray[np.uint8], at_once:
     return np.concatenate(made)
 
 
-def _framed(clip: Clip, closer: bool) -> npt.NDArray[np.uint8]:
-    return close_up(clip.frames, clip.keypoints) if closer else clip.frames
+def _surface(clip: Clip, closer: bool) -> npt.NDArray[np.float16]:
+    side = clip.frames.shape[1]
+    matrix = close_up_matrix(clip.keypoints[0], side, *ZOOMS) if closer else _AS_SHOT
+    return surface_map(clip, matrix, side // SPATIAL_COMPRESSION)
 
 
 def _references(clip: Clip, own: int, elsewhere: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:

@@ -137,6 +137,7 @@ class _Trainer:
         self.step, self.seconds = 0, 0.0
         self._saved_at = self._drawn_at = self._since = time.monotonic()
         self._sums: dict[str, float] = {}
+        self._summed = 0  # steps
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
@@ -198,17 +199,18 @@ class _Trainer:
             self._draw()
 
     def _add(self, losses: Mapping[str, float]) -> None:
+        self._summed += 1
         for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value / self.options.log_every
+            self._sums[name] = self._sums.get(name, 0.0) + value
 
     def _log(self, now: float) -> None:
         self.seconds += now - self._since
-        rate = (
-            self.options.log_every * self.options.batch * self.accelerator.num_processes / max(now - self._since, 1e-9)
-        )
+        samples = self._summed * self.options.batch * self.accelerator.num_processes
+        rate = samples / max(now - self._since, 1e-9)
         row = {"step": self.step, "seconds": round(self.seconds, 1), "samples/s": round(rate, 2)}
-        row |= {"rate": max(self.schedulers[0].get_last_lr())} | {k: round(v, 5) for k, v in self._sums.items()}
-        self._since, self._sums = now, {}
+        row |= {"rate": max(self.schedulers[0].get_last_lr())}
+        row |= {name: round(total / self._summed, 5) for name, total in self._sums.items()}
+        self._since, self._sums, self._summed = now, {}, 0
         if self.accelerator.is_main_process:
             with (self.options.out / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")

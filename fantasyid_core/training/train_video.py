@@ -1,7 +1,8 @@
 """Stages 1b and 2: text to video, then the identity branch, by the paper's recipe.
 
 Mean squared error of the velocity and nothing else: no face mask, no identity loss (paper, section 3.4); on request the
-latents' channels count by how much of the picture they make (``by_picture``). Stage 1
+latents' channels count by how much of the picture they make (``by_picture``), and the tokens halfway through the layers
+must tell which spot of the head they show and how it differs from the mean head's (``surface``). Stage 1
 ("text") sees no reference and no identity. Stage 2 ("identity") draws each sample's reference from the multi-view
 collection; text is dropped for 10 % of the samples, the identity and the reference picture each for some more, so that
 text guidance and identity guidance work.
@@ -27,8 +28,9 @@ from ..video.identity_context import IdentityContext
 from ..video.schedule import NOISE_SCHEDULE
 from ..video.size import rotary_table
 from .arrays import draws
-from .latents import COLLECTED, ELSEWHERE, FIRST, EncodedClips
+from .latents import COLLECTED, ELSEWHERE, FIRST, SURFACE, EncodedClips
 from .loop import Batch, Losses
+from .surface_head import AfterBlocks, SurfaceHead
 
 if TYPE_CHECKING:
     from ..model import FantasyIDModel
@@ -47,6 +49,7 @@ class VideoOptions:
     text_dropout: the paper's 10 %. shape_noise: deviation of what is added to half of the heads, because a fit to a
     photograph errs too, in metres. by_picture: the error of a latent channel counts by how much it changes the picture
     (in squared pixels), to this power; 0 = all alike, the paper's way, which fits an autoencoder of equal channels.
+    surface: weight of what the tokens halfway must tell of the head (surface_head.py); 0 = nothing, the paper's way.
     """
 
     stage: StageName = "identity"
@@ -61,6 +64,7 @@ class VideoOptions:
     reference_dropout: float = 0.1
     shape_noise: float = 0.0015
     by_picture: float = 0.0
+    surface: float = 0.0
     train_backbone: bool = True
 
     def __post_init__(self) -> None:
@@ -80,6 +84,8 @@ class VideoOptions:
             raise InputError(f"The preference for noisy timesteps must be above 0 (1 = none), not {self.noisier:g}.")
         if not 0.0 <= self.by_picture <= 1.0:
             raise InputError(f"The power of the channels' weights must lie between 0 and 1, not {self.by_picture:g}.")
+        if not self.surface >= 0:
+            raise InputError(f"The weight of the surface's loss must be 0 or more, not {self.surface:g}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +122,7 @@ class VideoObjective(nn.Module):
         alike = torch.ones(model.config.transformer.latent_channels)
         self.register_buffer("weights", alike if weights is None else weights, persistent=False)
         self._tables: dict[tuple[int, int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+        self.surface_head = SurfaceHead(model.config.transformer.width) if options.surface else None
         self._choose_what_trains()
 
     def _choose_what_trains(self) -> None:
@@ -144,6 +151,7 @@ class VideoObjective(nn.Module):
             shown = batch["reference"].float().repeat_interleave(noises, dim=0)
             reference[:, 0] = shown * batch["shows_reference"].view(-1, 1, 1, 1)
         text = self.text_encoder(batch["text"])[0]  # (B, L, D)
+        halfway = AfterBlocks(self.config.transformer.layers // 2) if self.surface_head is not None else None
         with _quick_backward(clean.device):
             made = self.transformer(
                 hidden_states=torch.cat([noisy, reference], dim=2),
@@ -151,10 +159,15 @@ class VideoObjective(nn.Module):
                 timestep=batch["timestep"],
                 image_rotary_emb=self._rotary(clean),
                 identity=self._identity(batch, clean.shape),
+                cache=halfway,
                 return_dict=False,
             )[0]
         error = (made.float() - velocity).square().mean(dim=(0, 1, 3, 4))  # (C,)
-        return {"loss": (error * self.get_buffer("weights")).mean()}
+        loss = (error * self.get_buffer("weights")).mean()
+        if self.surface_head is None or halfway is None:
+            return {"loss": loss}
+        told: Losses = self.surface_head(halfway.kept, batch["surface"].float().repeat_interleave(noises, dim=0))
+        return {"loss": loss + self.options.surface * torch.stack([*told.values()]).sum(), "velocity": loss, **told}
 
     def _identity(self, batch: Batch, shape: torch.Size) -> IdentityContext | None:
         if self.options.stage == "text":
@@ -240,6 +253,10 @@ class VideoStage:
         self.shown = min(shown, len(clips))
         if batch % options.noises:
             raise InputError(f"The batch of {batch} must hold every clip {options.noises} times; choose a multiple.")
+        if options.surface and SURFACE not in clips.arrays:
+            raise InputError(
+                "These latents do not say what they show of the head; make them anew, or leave out --surface."
+            )
         kinds = clips.arrays["reference_kinds"][0]
         self._places = {kind: np.flatnonzero(kinds == kind) for kind in (FIRST, COLLECTED, ELSEWHERE)}
         self._ids = np.concatenate([self._words(caption) for caption in clips.captions])
@@ -253,7 +270,8 @@ class VideoStage:
         """The architecture and the stage."""
         from dataclasses import asdict
 
-        return {"config": asdict(self.model.config), "stage": self.options.stage, "branches": self.options.branches}
+        facts = {"config": asdict(self.model.config), "stage": self.options.stage, "branches": self.options.branches}
+        return facts | ({"surface": True} if self.options.surface else {})
 
     def batches(self, step: int, rank: int, world: int) -> Iterator[Batch]:
         """See :class:`loop.Stage`."""
@@ -265,10 +283,12 @@ class VideoStage:
                 [[options.text_dropout], [options.identity_dropout], [options.reference_dropout]]
             )
             ids = self._ids[np.repeat(chosen, options.noises)]
+            surface = {SURFACE: arrays[SURFACE][chosen, :frames]} if options.surface else {}
             made = {
                 "latents": arrays["latents"][chosen, :frames],
                 "timestep": (1000 * random.random(self.batch) ** (1 / options.noisier)).astype(np.int64),
                 "text": np.where(drop[0][:, None], self._no_ids, ids),
+                **surface,
             }
             seed = int(random.integers(0, 2**62))
             if options.stage == "identity":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 
@@ -18,6 +19,14 @@ from .levers import Levers
 #: Runs block ``i`` on video [B, N, C] and text [B, L, C].
 RunBlock = Callable[[int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 Mean = Callable[[torch.Tensor], torch.Tensor]
+
+
+class ThroughBlocks(Protocol):
+    """Takes video and text through the transformer's blocks in a way of its own."""
+
+    def through(self, run: RunBlock, blocks: int, video: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """Video [B, N, C] behind all ``blocks``."""
+        ...
 
 
 @dataclass

@@ -21,7 +21,7 @@ from .layer_attention import LayerAttention, LayerBlock, LayerIdentity
 from .parallel import context_parallel_plan
 from .people_context import PeopleContext
 from .size import SPATIAL_COMPRESSION
-from .step_cache import CachedCall
+from .step_cache import ThroughBlocks
 
 NORM_EPS = 1e-5
 
@@ -154,14 +154,15 @@ class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
         return_dict: bool = True,
         identity: IdentityContext | PeopleContext | None = None,
         check: Callable[[], None] | None = None,
-        cache: CachedCall | None = None,
+        cache: ThroughBlocks | None = None,
     ) -> tuple[torch.Tensor] | Transformer2DModelOutput:
         """Predict the velocity of noisy latents. The order of arguments is diffusers'; three are new.
 
         hidden_states: [B, F, 2C, H, W], noisy latents then reference latents by channel.
         encoder_hidden_states: [B, L, D] text. timestep: [B]. image_rotary_emb: cos and sin [F·H·W/4, head_dim].
         identity: None switches it off. check: called before every block that is run; it cancels the step by raising.
-        cache: decides whether the blocks are run, or what they added in an earlier step stands in for them.
+        cache: how video and text come through the blocks (step_cache.py: what they added in an earlier step may stand
+            in for them); None runs them all.
         Returns [B, F, C, H, W]. Raises InputError for a size that the learned positions do not have.
         """
         _, frames, _, height, width = hidden_states.shape

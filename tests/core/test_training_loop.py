@@ -47,6 +47,19 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, optimiser: str) 
     assert torch.equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
+def test_the_first_row_of_a_resumed_run_is_of_the_steps_it_ran(tmp_path: Path) -> None:
+    run(FittingStage(), options(tmp_path / "whole", 20, log_every=1))
+    run(FittingStage(), options(tmp_path / "parts", 8))
+    run(FittingStage(), options(tmp_path / "parts", 20))
+    whole, parts = (
+        {row["step"]: row["loss"] for row in map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines())}
+        for name in ("whole", "parts")
+    )
+    assert list(parts) == [10, 20]
+    assert parts[10] == pytest.approx((whole[9] + whole[10]) / 2, abs=2e-5)
+    assert parts[20] == pytest.approx(sum(whole[step] for step in range(11, 21)) / 10, abs=2e-5)
+
+
 def test_the_paper_s_schedule_warms_up_and_comes_down(tmp_path: Path) -> None:
     run(FittingStage(), RunOptions(tmp_path, 40, 4, 1e-2, warmup=10, schedule="cosine", log_every=10))
     rates = [json.loads(line)["rate"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
