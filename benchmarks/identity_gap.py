@@ -1,12 +1,15 @@
 """Does a mini use the identity, and at which noise? Its velocity error with the right person, and with wrong ones.
 
-python -m benchmarks.identity_gap --latents HELD_OUT_LATENTS [--mini mini.safetensors] [--clips 128] [--own]
+python -m benchmarks.identity_gap --latents HELD_OUT_LATENTS [--mini mini.safetensors] [--clips 128] [--own] [--run RUN]
 
 Above the table: by how much people differ in what every layer reads of the identity (deviation between people over the
 root mean square, of the normalised tokens; 3D: of the head alone). What hardly differs cannot be looked at.
 
 A model that looks at the identity errs more with somebody else's; where both errors are alike it does not look. Much
 cheaper than making videos, and it says which of the three ways of the identity (crop, head, reference picture) carries.
+
+--run: the last checkpoint of a run of `train video --surface`, which began with --mini. A second table says how far
+its tokens are from the head's shape as they tell it (mean squared error, units of 4 mm), with the same changes.
 """
 
 from __future__ import annotations
@@ -17,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_model
 
 from fantasyid_core.model import MINI_FILE
 from fantasyid_core.training.latents import EncodedClips, load_encoded
+from fantasyid_core.training.loop import CHECKPOINT
 from fantasyid_core.training.train_video import VideoOptions, VideoStage, starting_model
 
 TIMESTEPS = (100, 300, 500, 700, 850, 950)
@@ -56,30 +61,46 @@ ROWS: Mapping[str, Change] = {
 }
 
 
-def gaps(mini: Path, clips: EncodedClips, count: int, own: bool = False) -> dict[str, list[float]]:
-    """Row → mean squared velocity error at each of TIMESTEPS, over the same ``count`` clips and noises.
+def gaps(
+    mini: Path, clips: EncodedClips, count: int, own: bool = False, run: Path | None = None
+) -> dict[str, dict[str, list[float]]]:
+    """Error → row → its mean at each of TIMESTEPS, over the same ``count`` clips and noises: "velocity" and, of a
+    ``run`` with a surface head, "shape".
 
     own: references are crops of the clip itself (the paper's collection), else other pictures of the person.
     """
     options = VideoOptions(
-        noises=1, pictures=0.0, elsewhere=float(not own), text_dropout=0.0, identity_dropout=0.0, reference_dropout=0.0
+        noises=1,
+        pictures=0.0,
+        elsewhere=float(not own),
+        text_dropout=0.0,
+        identity_dropout=0.0,
+        reference_dropout=0.0,
+        surface=0.0 if run is None else 1.0,
     )
     size = min(BATCH, len(clips))
     stage = VideoStage(starting_model(mini, None, 0), clips, options, size)
+    if run is not None:
+        load_model(stage.module, run / CHECKPOINT / "model.safetensors")
+    names = {"velocity": "loss"} if run is None else {"velocity": "velocity", "shape": "shape"}
     drawn = stage.batches(0, 0, 1)
     batches = [next(drawn) for _ in range(max(count // size, 1))]
     module = stage.module.eval()
 
     @torch.no_grad()
-    def error(change: Change, timestep: int) -> float:
-        total = 0.0
+    def errors(change: Change, timestep: int) -> list[float]:
+        totals = [0.0] * len(names)
         for batch in batches:
             changed = dict(batch) | {"timestep": torch.full_like(batch["timestep"], timestep)}
             change(changed)
-            total += float(module(changed)["loss"])
-        return total / len(batches)
+            losses = module(changed)
+            totals = [total + float(losses[name]) for total, name in zip(totals, names.values(), strict=True)]
+        return [total / len(batches) for total in totals]
 
-    return {row: [error(change, timestep) for timestep in TIMESTEPS] for row, change in ROWS.items()}
+    found = {row: [errors(change, timestep) for timestep in TIMESTEPS] for row, change in ROWS.items()}
+    return {
+        name: {row: [at[number] for at in levels] for row, levels in found.items()} for number, name in enumerate(names)
+    }
 
 
 @torch.no_grad()
@@ -102,15 +123,17 @@ def main() -> None:
     parser.add_argument("--mini", type=Path, default=MINI_FILE)
     parser.add_argument("--clips", type=int, default=128)
     parser.add_argument("--own", action="store_true", help="references out of the clip itself, as the paper trains")
+    parser.add_argument("--run", type=Path, help="a run of `train video --surface`: what its tokens tell of the shape")
     options = parser.parse_args()
     clips = load_encoded(options.latents)
     print(
         "people differ by",
         ", ".join(f"{100 * v:.1f} % ({k})" for k, v in shares_of_people(options.mini, clips).items()),
     )
-    print("| timestep |", " | ".join(map(str, TIMESTEPS)), "|\n|---|" + "---|" * len(TIMESTEPS))
-    for row, errors in gaps(options.mini, clips, options.clips, options.own).items():
-        print(f"| {row} |", " | ".join(f"{error:.4f}" for error in errors), "|", flush=True)
+    for name, rows in gaps(options.mini, clips, options.clips, options.own, options.run).items():
+        print(f"| {name}, timestep |", " | ".join(map(str, TIMESTEPS)), "|\n|---|" + "---|" * len(TIMESTEPS))
+        for row, errors in rows.items():
+            print(f"| {row} |", " | ".join(f"{error:.4f}" for error in errors), "|", flush=True)
 
 
 if __name__ == "__main__":

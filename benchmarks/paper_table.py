@@ -89,6 +89,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=float, default=0.3)
     parser.add_argument("--elsewhere", type=float, default=0.5)
     parser.add_argument("--reference-dropout", type=float, default=0.15)
+    parser.add_argument("--by-picture", type=float, default=0.0)
+    parser.add_argument("--surface", type=float, default=0.0)
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     rows: dict[str, list[dict[str, Any]]] = {"real": [measured_once(options.out / "real", options, real_videos)]}
@@ -122,6 +124,8 @@ def train(folder: Path, variant: Variant, seed: int, options: argparse.Namespace
         pictures=options.pictures,
         elsewhere=options.elsewhere,
         reference_dropout=options.reference_dropout,
+        by_picture=options.by_picture,
+        surface=options.surface,
     )
     stage = VideoStage(model, load_encoded(options.latents), wanted, options.batch, seed)
     run(

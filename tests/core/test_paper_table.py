@@ -39,11 +39,13 @@ from fantasyid_core.evaluation.watch import SeenFace, mouth_open
 from fantasyid_core.model import FantasyIDModel, new_mini
 from fantasyid_core.training.arrays import load_arrays
 from fantasyid_core.training.clips import ClipOptions
-from fantasyid_core.training.latents import encode_dataset
+from fantasyid_core.training.latents import encode_dataset, load_encoded
+from fantasyid_core.training.loop import RunOptions, run
 from fantasyid_core.training.shards import dataset_shards, make_dataset
+from fantasyid_core.training.train_video import VideoOptions, VideoStage
 from fantasyid_core.training.variants import INJECTION, VARIANTS, fork
 from fantasyid_core.video.mini import mini_vae
-from fantasyid_core.weights.mini_file import save_mini
+from fantasyid_core.weights.mini_file import load_mini, save_mini
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> argparse.Namespace:
         latents=folder / "latents", held_out=folder / "clips", held_out_latents=folder / "latents",
         text=folder / "text.safetensors",
         steps=1, batch=2, people=1, seeds=1, compile=False, learning_rate=1e-3, noises=2, pictures=0.3, elsewhere=0.5,
-        reference_dropout=0.1,
+        reference_dropout=0.1, by_picture=0.0, surface=0.5,
     )  # fmt: skip
 
 
@@ -135,17 +137,29 @@ def test_a_run_of_another_variant_is_refused(tmp_path: Path) -> None:
 def test_a_mini_that_looks_at_the_identity_errs_otherwise_with_somebody_else(
     options: argparse.Namespace, tmp_path: Path
 ) -> None:
-    from fantasyid_core.training.latents import load_encoded
 
     save_mini(looking_mini(), tmp_path / "mini.safetensors")
-    rows = gaps(tmp_path / "mini.safetensors", load_encoded(options.held_out_latents), 2)
+    clips = load_encoded(options.held_out_latents)
+    rows = gaps(tmp_path / "mini.safetensors", clips, 2)["velocity"]
     right = rows.pop("the right person")
     assert len(rows) == 6 and all(errors != right for errors in rows.values())
-    shares = shares_of_people(tmp_path / "mini.safetensors", load_encoded(options.held_out_latents))
+    shares = shares_of_people(tmp_path / "mini.safetensors", clips)
     assert set(shares) == {"2D", "3D"} and all(0 < share < 1 for share in shares.values())
-    assert right == gaps(tmp_path / "mini.safetensors", load_encoded(options.held_out_latents), 2)["the right person"]
-    own = gaps(tmp_path / "mini.safetensors", load_encoded(options.held_out_latents), 2, own=True)
+    assert right == gaps(tmp_path / "mini.safetensors", clips, 2)["velocity"]["the right person"]
+    own = gaps(tmp_path / "mini.safetensors", clips, 2, own=True)["velocity"]
     assert own["the right person"] != right and own["nobody"] == rows["nobody"]
+
+
+def test_the_gap_says_what_a_runs_tokens_tell_of_the_shape(options: argparse.Namespace, tmp_path: Path) -> None:
+    save_mini(looking_mini(), tmp_path / "mini.safetensors")
+    clips = load_encoded(options.held_out_latents)
+    stage = VideoStage(load_mini(tmp_path / "mini.safetensors"), clips, VideoOptions(surface=1.0), batch=2, shown=1)
+    run(stage, RunOptions(tmp_path / "run", 2, batch=2, learning_rate=1e-3, warmup=1))
+    found = gaps(tmp_path / "mini.safetensors", clips, 2, run=tmp_path / "run")
+    assert list(found) == ["velocity", "shape"] and all(len(rows) == 7 for rows in found.values())
+    assert found["shape"]["the right person"] != found["shape"]["somebody else's head"]
+    started = gaps(tmp_path / "mini.safetensors", clips, 2)["velocity"]["the right person"]
+    assert found["velocity"]["the right person"] != started  # of the run's weights, not of those it began with
 
 
 def looking_mini() -> FantasyIDModel:
@@ -181,7 +195,6 @@ def test_what_is_measured_wholly_is_not_measured_again(options: argparse.Namespa
 
 
 def test_a_posed_head_keeps_its_shape(options: argparse.Namespace) -> None:
-    from fantasyid_core.training.latents import load_encoded
 
     heads = load_encoded(options.held_out_latents).arrays["vertices"].astype(np.float32)
     posed = shown_in("turned reference, head posed", options).vertices
