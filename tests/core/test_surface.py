@@ -97,8 +97,8 @@ def test_only_what_is_covered_counts() -> None:
     truth[:, :, 0] = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     before = head(tokens, truth)
     truth[:, :, 1:, 1] = 7.0  # where no head is
-    assert {name: float(error) for name, error in head(tokens, truth).items()} == {
-        name: float(error) for name, error in before.items()
+    assert {name: float(error.detach()) for name, error in head(tokens, truth).items()} == {
+        name: float(error.detach()) for name, error in before.items()
     }
     truth[:, :, 1:, 0, 0] += 1.0
     assert all(head(tokens, truth)[name] != before[name] for name in ("where", "shape", "expression"))
