@@ -9,7 +9,8 @@ A model that looks at the identity errs more with somebody else's; where both er
 cheaper than making videos, and it says which of the three ways of the identity (crop, head, reference picture) carries.
 
 --run: the last checkpoint of a run of `train video --surface`, which began with --mini. A second table says how far
-its tokens are from the head's shape as they tell it (mean squared error, units of 4 mm), with the same changes.
+its tokens are from the head's shape as they tell it (mean squared error, units of 4 mm), with the same changes. By
+how much people differ is --mini's figure all the same.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from ..weights.writing import beside
 from .arrays import load_arrays
 from .clips import ZOOMS, Clip, close_up, close_up_matrix, neutral_vertices, own_crops
 from .shards import dataset_shards, read_shard
-from .surface import surface_map
+from .surface import LATENT_FRAME, surface_map
 
 if TYPE_CHECKING:
     from ..video.vae import VideoAutoencoder
@@ -83,7 +83,7 @@ def encode_dataset(
     own: how many of the clip's own frames the multi-view collection keeps (paper: 6). elsewhere: how many other
     pictures. closer: clips are framed as their references are (clips.close_up), so that a model finds what it is shown
     at the same place. The same command goes on after an interrupt; a shard is written whole or not at all. Raises
-    InputError when ``out`` holds clips that were framed otherwise.
+    InputError when ``out`` holds clips that were framed otherwise, or the clips do not have 4k + 1 frames.
     """
     if own < 1:
         raise InputError(f"The multi-view collection keeps at least one view of each clip, not {own}.")
@@ -93,6 +93,12 @@ def encode_dataset(
     for done, (source, target) in enumerate(zip(paths, made, strict=True), 1):
         if not target.is_file():
             clips = list(read_shard(source))
+            frames = len(clips[0].frames)
+            if (frames - 1) % LATENT_FRAME:
+                raise InputError(
+                    f"{source.name} holds clips of {frames} frames, and the autoencoder takes 4k + 1 (17, 21 …); "
+                    "make the clips anew with such --frames."
+                )
             heads = neutral_vertices([clip.shape for clip in clips])
             samples = [
                 Sample(

@@ -19,7 +19,7 @@ from .frame_rasterise import rasterise_frames
 COVER, WHERE, SHAPE, EXPRESSION = slice(0, 1), slice(1, 4), slice(4, 7), slice(7, 10)
 CHANNELS = 10
 _PER_CELL = 2  # points per cell and side that are looked at
-_GROUP = 4  # frames of a latent frame, behind the first
+LATENT_FRAME = 4  #: frames that a latent frame holds, behind the first one's
 _UNITS = (0.08, 0.004, 0.0015)  #: metres that count as 1: where, shape, expression
 _DISTANCE = 1.3  # metres to the camera; clips do not tell theirs, and a cell is far larger than the difference
 
@@ -64,6 +64,6 @@ def _filmed(posed: FloatArray, points: FloatArray, matrix: npt.NDArray[np.float6
 
 def _averaged(cells: FloatArray) -> npt.NDArray[np.float16]:
     """[T, H, W, 10] sums over a frame's cells → [F, 10, H, W]: latent frames, values as means over what is covered."""
-    frames = np.concatenate([cells[:1], cells[1:].reshape(-1, _GROUP, *cells.shape[1:]).mean(axis=1)])
+    frames = np.concatenate([cells[:1], cells[1:].reshape(-1, LATENT_FRAME, *cells.shape[1:]).mean(axis=1)])
     frames[..., 1:] /= np.maximum(frames[..., :1], 1e-6)
     return frames.transpose(0, 3, 1, 2).astype(np.float16)

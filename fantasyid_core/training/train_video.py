@@ -166,7 +166,7 @@ class VideoObjective(nn.Module):
         loss = (error * self.get_buffer("weights")).mean()
         if self.surface_head is None or halfway is None:
             return {"loss": loss}
-        told: Losses = self.surface_head(halfway.kept, batch["surface"].float().repeat_interleave(noises, dim=0))
+        told: Losses = self.surface_head(halfway.kept, batch[SURFACE].float().repeat_interleave(noises, dim=0))
         return {"loss": loss + self.options.surface * torch.stack([*told.values()]).sum(), "velocity": loss, **told}
 
     def _identity(self, batch: Batch, shape: torch.Size) -> IdentityContext | None:

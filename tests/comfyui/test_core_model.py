@@ -97,11 +97,9 @@ def test_a_latent_is_what_the_vae_gives_and_takes_whoever_sampled_it(
 def test_two_videos_at_once_are_the_same_two(core_model, ksample, someone, core, pack_nodes, mini_model):
     model, latent = core_model(someone(1))
     both = core.NODE_CLASS_MAPPINGS["RepeatLatentBatch"]().repeat(latent, 2)[0]
-    made = ksample(model, both, steps=2)
+    made = ksample(model, both, steps=6)  # in fewer, the rounding of the noisiest step alone is above 1e-4 on some CPUs
     assert made.shape[0] == 2
-    alone = ksample(model, latent, steps=2)
-    apart = made[:1] - alone  # a CPU may multiply another shape by another kernel: rounding, 5e-6 of the deviation
-    assert apart.square().mean().sqrt() < 3e-5 * alone.std() and apart.abs().max() < 5e-4
+    assert torch.allclose(made[:1], ksample(model, latent, steps=6), atol=1e-4)
     assert not torch.allclose(made[0], made[1], atol=1e-2)
     decode = pack_nodes["FantasyIDDecode"].execute
     frames = decode(mini_model, {"samples": made}, "off").result[0]

@@ -137,7 +137,6 @@ def test_a_run_of_another_variant_is_refused(tmp_path: Path) -> None:
 def test_a_mini_that_looks_at_the_identity_errs_otherwise_with_somebody_else(
     options: argparse.Namespace, tmp_path: Path
 ) -> None:
-
     save_mini(looking_mini(), tmp_path / "mini.safetensors")
     clips = load_encoded(options.held_out_latents)
     rows = gaps(tmp_path / "mini.safetensors", clips, 2)["velocity"]
@@ -195,7 +194,6 @@ def test_what_is_measured_wholly_is_not_measured_again(options: argparse.Namespa
 
 
 def test_a_posed_head_keeps_its_shape(options: argparse.Namespace) -> None:
-
     heads = load_encoded(options.held_out_latents).arrays["vertices"].astype(np.float32)
     posed = shown_in("turned reference, head posed", options).vertices
     assert posed is not None and np.abs(posed - heads).max() > 1e-3

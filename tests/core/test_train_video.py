@@ -39,6 +39,7 @@ from fantasyid_core.training.train_video import (
 )
 from fantasyid_core.video.mini import mini_vae
 from fantasyid_core.weights.mini_file import load_mini, modules_of, read_mini, save_mini
+from tools.pack_mini import average
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,12 @@ def test_clips_framed_in_two_ways_do_not_come_together(tmp_path: Path) -> None:
     shot.rename(close.with_name("latents-00001.safetensors"))
     with pytest.raises(InputError, match="framed in two ways"):
         load_encoded(tmp_path / "out")
+
+
+def test_clips_that_the_autoencoder_does_not_take_are_said(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "clips", ClipOptions(seed=4, size=32, frames=10, references=1, crop=32), 1)
+    with pytest.raises(InputError, match=r"clips of 10 frames, and the autoencoder takes 4k \+ 1"):
+        encode_dataset(tmp_path / "clips", mini_vae(), tmp_path / "out", own=1, elsewhere=1)
 
 
 def test_encoding_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -283,6 +290,17 @@ def test_a_packed_mini_file_is_half_the_size_and_nearly_the_same(tmp_path: Path)
         for key, weight in module.state_dict().items():
             largest = weight.flatten(1).abs().amax(dim=1).view(-1, *[1] * (weight.ndim - 1)) if weight.ndim > 1 else 1
             assert bool(((weight - theirs[key]).abs() <= largest / 250 + 1e-3 * weight.abs()).all()), key
+
+
+def test_the_mean_of_two_minis_is_that_of_every_weight() -> None:
+    made, first, second = new_mini(1), new_mini(1), new_mini(2)
+    average(made, second)
+    for part, module in modules_of(made).items():
+        pairs = zip(modules_of(first)[part].parameters(), modules_of(second)[part].parameters(), strict=True)
+        for mean, (one, other) in zip(module.parameters(), pairs, strict=True):
+            torch.testing.assert_close(mean, (one + other) / 2)
+    with pytest.raises(InputError, match="different configurations"):
+        average(made, replace(second, config=replace(MINI, family="paper")))
 
 
 def test_damaged_files_and_wrong_settings_are_said(encoded: EncodedClips, tmp_path: Path) -> None:
