@@ -9,8 +9,7 @@ A model that looks at the identity errs more with somebody else's; where both er
 cheaper than making videos, and it says which of the three ways of the identity (crop, head, reference picture) carries.
 
 --run: the last checkpoint of a run of `train video --surface`, which began with --mini. A second table says how far
-its tokens are from the head's shape as they tell it (mean squared error, units of 4 mm), with the same changes. By
-how much people differ is --mini's figure all the same.
+its tokens are from the head's shape as they tell it (mean squared error, units of 4 mm), with the same changes.
 """
 
 from __future__ import annotations
@@ -62,11 +61,8 @@ ROWS: Mapping[str, Change] = {
 }
 
 
-def gaps(
-    mini: Path, clips: EncodedClips, count: int, own: bool = False, run: Path | None = None
-) -> dict[str, dict[str, list[float]]]:
-    """Error → row → its mean at each of TIMESTEPS, over the same ``count`` clips and noises: "velocity" and, of a
-    ``run`` with a surface head, "shape".
+def looking(mini: Path, clips: EncodedClips, own: bool = False, run: Path | None = None) -> VideoStage:
+    """``mini``, or what a ``run`` that began with it has learned, before ``clips`` with nothing dropped.
 
     own: references are crops of the clip itself (the paper's collection), else other pictures of the person.
     """
@@ -79,22 +75,27 @@ def gaps(
         reference_dropout=0.0,
         surface=0.0 if run is None else 1.0,
     )
-    size = min(BATCH, len(clips))
-    stage = VideoStage(starting_model(mini, None, 0), clips, options, size)
+    stage = VideoStage(starting_model(mini, None, 0), clips, options, min(BATCH, len(clips)))
     if run is not None:
         load_model(stage.module, run / CHECKPOINT / "model.safetensors")
-    names = {"velocity": "loss"} if run is None else {"velocity": "velocity", "shape": "shape"}
-    drawn = stage.batches(0, 0, 1)
-    batches = [next(drawn) for _ in range(max(count // size, 1))]
-    module = stage.module.eval()
+    stage.module.eval()
+    return stage
 
-    @torch.no_grad()
+
+@torch.no_grad()
+def gaps(stage: VideoStage, count: int) -> dict[str, dict[str, list[float]]]:
+    """Error → row → its mean at each of TIMESTEPS, over the same ``count`` clips and noises: "velocity" and, of a run
+    with a surface head, "shape"."""
+    names = {"velocity": "velocity", "shape": "shape"} if stage.options.surface else {"velocity": "loss"}
+    drawn = stage.batches(0, 0, 1)
+    batches = [next(drawn) for _ in range(max(count // stage.batch, 1))]
+
     def errors(change: Change, timestep: int) -> list[float]:
         totals = [0.0] * len(names)
         for batch in batches:
             changed = dict(batch) | {"timestep": torch.full_like(batch["timestep"], timestep)}
             change(changed)
-            losses = module(changed)
+            losses = stage.module(changed)
             totals = [total + float(losses[name]) for total, name in zip(totals, names.values(), strict=True)]
         return [total / len(batches) for total in totals]
 
@@ -105,11 +106,11 @@ def gaps(
 
 
 @torch.no_grad()
-def shares_of_people(mini: Path, clips: EncodedClips) -> dict[str, float]:
+def shares_of_people(stage: VideoStage) -> dict[str, float]:
     """Branch → between-person deviation / rms of the normalised tokens of (at most) 64 people."""
-    encoder = starting_model(mini, None, 0).identity_encoder.eval()
-    crops = torch.from_numpy(clips.arrays["reference_crops"][:64, -1]).permute(0, 3, 1, 2).float() / 255
-    heads = torch.from_numpy(clips.arrays["vertices"][:64]).float()
+    encoder, arrays = stage.model.identity_encoder, stage.clips.arrays
+    crops = torch.from_numpy(arrays["reference_crops"][:64, -1]).permute(0, 3, 1, 2).float() / 255
+    heads = torch.from_numpy(arrays["vertices"][:64]).float()
     branches = {"2D": encoder.face_tokens(crops), "3D": encoder.vertex_tokens(heads, None)}
     normal = {name: torch.nn.functional.layer_norm(tokens, tokens.shape[-1:]) for name, tokens in branches.items()}
     return {
@@ -126,12 +127,10 @@ def main() -> None:
     parser.add_argument("--own", action="store_true", help="references out of the clip itself, as the paper trains")
     parser.add_argument("--run", type=Path, help="a run of `train video --surface`: what its tokens tell of the shape")
     options = parser.parse_args()
-    clips = load_encoded(options.latents)
-    print(
-        "people differ by",
-        ", ".join(f"{100 * v:.1f} % ({k})" for k, v in shares_of_people(options.mini, clips).items()),
-    )
-    for name, rows in gaps(options.mini, clips, options.clips, options.own, options.run).items():
+    stage = looking(options.mini, load_encoded(options.latents), options.own, options.run)
+    shares = ", ".join(f"{100 * v:.1f} % ({k})" for k, v in shares_of_people(stage).items())
+    print("people differ by", shares)
+    for name, rows in gaps(stage, options.clips).items():
         print(f"| {name}, timestep |", " | ".join(map(str, TIMESTEPS)), "|\n|---|" + "---|" * len(TIMESTEPS))
         for row, errors in rows.items():
             print(f"| {row} |", " | ".join(f"{error:.4f}" for error in errors), "|", flush=True)

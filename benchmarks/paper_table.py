@@ -7,6 +7,7 @@ LATENTS are folders of `fantasyid train latents`, CLIPS the held-out ones of `fa
 --text is what they fork from: its text-to-video half is kept, and what knows the identity starts anew. (A mini of a
 whole training does too: its text-to-video half has learned to read reference pictures already, for all variants alike.)
 Every part that is done is kept in RUN: the same command goes on, and writes RUN/paper-table.md and a plot at the end.
+What has a measured.json there is not trained again, so those alone are enough for another seed's run to go on from.
 Behind the variants come rows beyond the paper (EXTENSIONS), made by the whole method's model. Everything is measured
 twice: as photographed faces are, and by the network for synthetic heads (docs/metrics.md), which reads every frame.
 """
@@ -63,11 +64,26 @@ EXTENSIONS = {
     "turned reference, head at rest": Shown(pictures=(TURNED_REFERENCE,)),
     "turned reference, head posed": Shown(pictures=(TURNED_REFERENCE,)),
 }
+PLACES = {"turn left": "blue", "turn right": "green", "open mouth": "grey"}  #: colour of the PROMPTS' surroundings
+CORNER = 6  #: of a frame's side: the upper corners, where the surroundings show
+TINGED = 0.05  #: of 0..1: blue and green stand out by more; the channels of grey differ by less than twice this
+MIDDLING = 0.3, 0.75  #: how bright grey is, neither black nor white
 TURNED = 8.0  #: degrees of yaw by which a head must have turned in the last third of a clip
 OPENED = 0.2  #: of the mouth's width, by which the gap between the lips must have grown
 JAW_OPENED = 0.2  #: the same in jawOpen, for eyes that read that (`python -m benchmarks.embedder` says how well)
 TITLES = {"real": "real clips of these people"}
-_OF_FACES = ("RS", "IFS", "FM", "flicker", "rank-1", "copy-paste", "faces", "turn obeyed", "mouth obeyed")
+_OF_FACES = (
+    "RS",
+    "IFS",
+    "FM",
+    "flicker",
+    "rank-1",
+    "copy-paste",
+    "faces",
+    "turn obeyed",
+    "mouth obeyed",
+    "place obeyed",
+)
 _OF_HEADS = ("RS", "IFS", "rank-1", "rank-1 by shape", "turn obeyed", "mouth obeyed")
 HEADS = "heads: "  #: before the columns that the network for synthetic heads measured
 COLUMNS = (*_OF_FACES, *(HEADS + name for name in _OF_HEADS))
@@ -97,7 +113,6 @@ def main() -> None:
     for seed in range(options.seeds):  # so that an early stop leaves whole tables of fewer seeds
         for name in options.variants:
             folder = options.out / f"{name}-{seed}"
-            train(folder, VARIANTS[name], seed, options)
             rows.setdefault(name, []).append(
                 measured_once(folder, options, lambda o, f=folder, n=name, s=seed: made_videos(f, VARIANTS[n], s, o))
             )
@@ -196,7 +211,9 @@ def _made(
     seed: int,
     options: argparse.Namespace,
 ) -> npt.NDArray[np.uint8]:
-    """[N, T, S, S, 3]; a sheet of the first people's lies in ``folder``."""
+    """[N, T, S, S, 3], by the ``run``'s model, which is trained first where it is not there yet; a sheet of the first
+    people's lies in ``folder``."""
+    train(run, variant, seed, options)
     model = load_mini(run / "mini.safetensors")
     check_variant(model.config, variant, run)
     stage = VideoStage(model, load_encoded(options.held_out_latents), variant.options, variant.options.noises, seed)
@@ -285,12 +302,13 @@ def _person(name: str, pictures: FloatArray, eyes: Looker) -> Person:
 def measure(videos: Videos, people: Sequence[Person], eyes: Looker, opened: float = OPENED) -> dict[str, Any]:
     """Means over clips; a clip without a face counts as one that was not obeyed. opened: see :func:`obeys`."""
     clips, faces = [], []
-    obeyed: dict[str, list[bool]] = {"turn": [], "mouth": []}
+    obeyed: dict[str, list[bool]] = {"turn": [], "mouth": [], "place": []}
     for index, action, frames in videos:
         seen = watch(array_frames(frames, METRIC_FPS), eyes)
         faces.append(np.mean([face is not None for face in seen]))
         if action in PROMPTS:
             obeyed["mouth" if action == "open mouth" else "turn"].append(obeys(seen, action, opened))
+            obeyed["place"].append(in_place(frames, action))
         if any(face is not None for face in seen):
             clips.append(measure_clip(str(index), seen, people, index))
     names = {
@@ -301,7 +319,7 @@ def measure(videos: Videos, people: Sequence[Person], eyes: Looker, opened: floa
         title: [getattr(clip, name) for clip in clips if getattr(clip, name) is not None]
         for title, name in names.items()
     }
-    numbers |= {"faces": faces, "turn obeyed": obeyed["turn"], "mouth obeyed": obeyed["mouth"]}
+    numbers |= {"faces": faces} | {f"{what} obeyed": times for what, times in obeyed.items()}
     return {title: float(np.mean(values)) if values else None for title, values in numbers.items()}
 
 
@@ -315,22 +333,40 @@ def obeys(seen: Sequence[SeenFace | None], action: str, opened: float = OPENED) 
     return bool(late) and side * float(np.mean(late)) >= TURNED
 
 
+def in_place(frames: FloatArray, action: str) -> bool:
+    """Whether a clip [T, S, S, 3] is set where its prompt says, by the mean colour of its upper corners."""
+    side = frames.shape[1] // CORNER
+    colour = np.concatenate([frames[:, :side, :side], frames[:, :side, -side:]], axis=2).mean(axis=(0, 1, 2))
+    low, middle, high = np.sort(colour)
+    if PLACES[action] == "grey":
+        return bool(high - low < 2 * TINGED and MIDDLING[0] < middle < MIDDLING[1])
+    return bool(high - middle > TINGED and ("red", "green", "blue")[int(colour.argmax())] == PLACES[action])
+
+
 def as_markdown(rows: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> str:
-    """Mean and spread over the seeds, beside what the paper has."""
+    """Mean and spread over the seeds: a table by the networks for photographs, beside what the paper has, and one by
+    the network for synthetic heads."""
+    paper = {name: ", ".join(f"{value:.2f}" for value in variant.paper[1:]) for name, variant in VARIANTS.items()}
     lines = [
         f"{options.people} held-out people × {len(PROMPTS)} prompts, {options.steps} steps of {options.batch} per "
         f"variant, {options.seeds} seeds: mean ± standard deviation over the seeds.",
-        "",
-        f"| | {' | '.join(COLUMNS)} | paper: RS, IFS, FM |",
-        f"|---|{'---|' * (len(COLUMNS) + 1)}",
+        *_table(rows, "", _OF_FACES, {"paper: RS, IFS, FM": paper}),
+        *_table(rows, HEADS, _OF_HEADS, {}),
     ]
-    for name, measured in rows.items():
-        cells = [_cell([row[column] for row in measured if row[column] is not None]) for column in COLUMNS]
-        variant = VARIANTS.get(name)
-        paper = ", ".join(f"{value:.2f}" for value in variant.paper[1:]) if variant else ""
-        title = variant.title if variant else TITLES.get(name, name)
-        lines.append(f"| {title} | {' | '.join(cells)} | {paper} |")
     return "\n".join(lines) + "\n"
+
+
+def _table(
+    rows: dict[str, list[dict[str, Any]]], of: str, names: Sequence[str], known: dict[str, dict[str, str]]
+) -> list[str]:
+    """The columns ``of`` + names, and behind them the ``known`` ones: title → row → cell."""
+    titles = [of.strip(), *names, *known]
+    lines = ["", f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for row, measured in rows.items():
+        cells = [_cell([one[of + name] for one in measured if one[of + name] is not None]) for name in names]
+        title = VARIANTS[row].title if row in VARIANTS else TITLES.get(row, row)
+        lines.append(f"| {' | '.join([title, *cells, *(cells_of.get(row, '') for cells_of in known.values())])} |")
+    return lines
 
 
 def _cell(values: Sequence[float]) -> str:

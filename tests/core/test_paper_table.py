@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.identity_gap import gaps, shares_of_people
+from benchmarks.identity_gap import gaps, looking, shares_of_people
 from benchmarks.paper_plot import plot
 from benchmarks.paper_table import (
     COLUMNS,
@@ -22,6 +22,7 @@ from benchmarks.paper_table import (
     by_their_heads,
     check_variant,
     extended_videos,
+    in_place,
     known_people,
     made_videos,
     measure,
@@ -139,13 +140,14 @@ def test_a_mini_that_looks_at_the_identity_errs_otherwise_with_somebody_else(
 ) -> None:
     save_mini(looking_mini(), tmp_path / "mini.safetensors")
     clips = load_encoded(options.held_out_latents)
-    rows = gaps(tmp_path / "mini.safetensors", clips, 2)["velocity"]
+    stage = looking(tmp_path / "mini.safetensors", clips)
+    rows = gaps(stage, 2)["velocity"]
     right = rows.pop("the right person")
     assert len(rows) == 6 and all(errors != right for errors in rows.values())
-    shares = shares_of_people(tmp_path / "mini.safetensors", clips)
+    shares = shares_of_people(stage)
     assert set(shares) == {"2D", "3D"} and all(0 < share < 1 for share in shares.values())
-    assert right == gaps(tmp_path / "mini.safetensors", clips, 2)["velocity"]["the right person"]
-    own = gaps(tmp_path / "mini.safetensors", clips, 2, own=True)["velocity"]
+    assert right == gaps(looking(tmp_path / "mini.safetensors", clips), 2)["velocity"]["the right person"]
+    own = gaps(looking(tmp_path / "mini.safetensors", clips, own=True), 2)["velocity"]
     assert own["the right person"] != right and own["nobody"] == rows["nobody"]
 
 
@@ -154,11 +156,14 @@ def test_the_gap_says_what_a_runs_tokens_tell_of_the_shape(options: argparse.Nam
     clips = load_encoded(options.held_out_latents)
     stage = VideoStage(load_mini(tmp_path / "mini.safetensors"), clips, VideoOptions(surface=1.0), batch=2, shown=1)
     run(stage, RunOptions(tmp_path / "run", 2, batch=2, learning_rate=1e-3, warmup=1))
-    found = gaps(tmp_path / "mini.safetensors", clips, 2, run=tmp_path / "run")
+    started = looking(tmp_path / "mini.safetensors", clips)
+    trained = looking(tmp_path / "mini.safetensors", clips, run=tmp_path / "run")
+    found = gaps(trained, 2)
     assert list(found) == ["velocity", "shape"] and all(len(rows) == 7 for rows in found.values())
     assert found["shape"]["the right person"] != found["shape"]["somebody else's head"]
-    started = gaps(tmp_path / "mini.safetensors", clips, 2)["velocity"]["the right person"]
-    assert found["velocity"]["the right person"] != started  # of the run's weights, not of those it began with
+    # of the run's weights, not of those it began with
+    assert found["velocity"]["the right person"] != gaps(started, 2)["velocity"]["the right person"]
+    assert shares_of_people(trained) != shares_of_people(started)
 
 
 def looking_mini() -> FantasyIDModel:
@@ -193,6 +198,11 @@ def test_what_is_measured_wholly_is_not_measured_again(options: argparse.Namespa
         measured_once(tmp_path, options, lambda _: pytest.fail("made again"))
 
 
+def test_a_variant_is_trained_when_its_videos_are_wanted(options: argparse.Namespace, tmp_path: Path) -> None:
+    assert len(list(made_videos(tmp_path / "run", VARIANTS["full"], 0, options))) == len(PROMPTS)
+    assert (tmp_path / "run" / "mini.safetensors").is_file()
+
+
 def test_a_posed_head_keeps_its_shape(options: argparse.Namespace) -> None:
     heads = load_encoded(options.held_out_latents).arrays["vertices"].astype(np.float32)
     posed = shown_in("turned reference, head posed", options).vertices
@@ -220,6 +230,18 @@ def test_a_prompt_is_obeyed_by_what_the_head_does() -> None:
     assert not obeys([None] * 4, "turn left") and not obeys([None] * 4, "open mouth")
 
 
+def test_a_clip_is_in_place_by_the_colour_of_its_upper_corners() -> None:
+    def before(colour: tuple[float, float, float]) -> np.ndarray:
+        frames = np.broadcast_to(np.array(colour, np.float32), (3, 24, 24, 3)).copy()
+        frames[:, 6:] = 0.9, 0.7, 0.6  # a face and clothes
+        return frames
+
+    blue, green, grey, others = (0.2, 0.3, 0.6), (0.2, 0.5, 0.3), (0.4, 0.45, 0.42), ((0.1, 0.1, 0.1), (0.9, 0.7, 0.6))
+    colours = (blue, green, grey, *others)
+    found = {action: [colour for colour in colours if in_place(before(colour), action)] for action in PROMPTS}
+    assert found == {"turn left": [blue], "turn right": [green], "open mouth": [grey]}
+
+
 def test_a_mouth_is_as_open_as_its_lips_are_apart() -> None:
     landmarks = np.zeros((468, 3), np.float32)
     landmarks[[78, 308], 0] = -20.0, 20.0
@@ -233,3 +255,6 @@ def test_the_table_has_a_row_per_variant_and_says_what_is_missing() -> None:
     text = as_markdown(rows, argparse.Namespace(people=2, steps=1, batch=2, seeds=2))
     assert "real clips" in text and "–" in text
     assert "0.600 ± 0.100" in text and "0.57, 0.95, 0.61" in text
+    tables = [part.splitlines() for part in text.split("\n\n")[1:]]
+    assert [len(lines) for lines in tables] == [4, 4]  # by the networks for photographs, by the one for drawn heads
+    assert all(len({line.count("|") for line in lines}) == 1 for lines in tables)
