@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.paper_table import JAW_OPENED, TURNED
+from benchmarks.paper_measures import JAW_OPENED, TURNED
 from fantasyid_core.evaluation.head_network import ANGLE, HeadNetwork, HeadReading, load_head_network
 from fantasyid_core.evaluation.head_network import WEIGHTS_FILE as SHIPPED
 from fantasyid_core.training.arrays import Arrays, load_arrays

@@ -6,8 +6,9 @@ python -m benchmarks.paper_table --latents LATENTS --text text/mini.safetensors 
 LATENTS are folders of `fantasyid train latents`, CLIPS the held-out ones of `fantasyid train data` with another seed.
 --text is what they fork from: its text-to-video half is kept, and what knows the identity starts anew. (A mini of a
 whole training does too: its text-to-video half has learned to read reference pictures already, for all variants alike.)
-Every part that is done is kept in RUN: the same command goes on, and writes RUN/paper-table.md and a plot at the end.
+Every part that is done is kept in RUN: the same command goes on, and writes RUN/paper-table.md at the end.
 What has a measured.json there is not trained again, so those alone are enough for another seed's run to go on from.
+Beside the table lie a plot and, of the first seed's videos that lie there, paper-table.jpg: all variants side by side.
 Behind the variants come rows beyond the paper (EXTENSIONS), made by the whole method's model. Everything is measured
 twice: as photographed faces are, and by the network for synthetic heads (docs/metrics.md), which reads every frame.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from safetensors.numpy import save_file
 
-from fantasyid_core.arrays import FloatArray
 from fantasyid_core.config import ModelConfig
-from fantasyid_core.errors import CheckpointError, FantasyIDError
-from fantasyid_core.evaluation.clips import METRIC_FPS, array_frames
-from fantasyid_core.evaluation.head_eyes import HeadEyes
-from fantasyid_core.evaluation.metrics import measure_clip
-from fantasyid_core.evaluation.watch import Eyes, Looker, Person, SeenFace, see_person, watch
+from fantasyid_core.errors import CheckpointError
 from fantasyid_core.geometry.geometry import rotation_from_angles
 from fantasyid_core.training.arrays import load_arrays
 from fantasyid_core.training.latents import load_encoded
@@ -45,14 +42,10 @@ from fantasyid_core.training.variants import VARIANTS, Variant, fork
 from fantasyid_core.weights.mini_file import load_mini
 from fantasyid_core.weights.writing import beside
 
+from .paper_measures import COLUMNS, HEADS, OF_FACES, OF_HEADS, PROMPTS, Videos, measured_both, references
 from .paper_plot import plot
+from .paper_sheet import draw_variants
 
-#: action → prompt; words that the captions have too, and none on who the person is
-PROMPTS = {
-    "turn left": "A person slowly turns the head to the left, in front of a blue wall, studio light",
-    "turn right": "A person turns the head to the right, in a green garden, daylight",
-    "open mouth": "A person opens the mouth, in front of a grey wall, soft light",
-}
 TURNED_REFERENCE = 2  #: the picture from elsewhere that looks least into the camera
 #: row → how the person is shown; "posed" gets its heads' turn in :func:`shown_in`
 EXTENSIONS = {
@@ -64,29 +57,9 @@ EXTENSIONS = {
     "turned reference, head at rest": Shown(pictures=(TURNED_REFERENCE,)),
     "turned reference, head posed": Shown(pictures=(TURNED_REFERENCE,)),
 }
-PLACES = {"turn left": "blue", "turn right": "green", "open mouth": "grey"}  #: colour of the PROMPTS' surroundings
-CORNER = 6  #: of a frame's side: the upper corners, where the surroundings show
-TINGED = 0.05  #: of 0..1: blue and green stand out by more; the channels of grey differ by less than twice this
-MIDDLING = 0.3, 0.75  #: how bright grey is, neither black nor white
-TURNED = 8.0  #: degrees of yaw by which a head must have turned in the last third of a clip
-OPENED = 0.2  #: of the mouth's width, by which the gap between the lips must have grown
-JAW_OPENED = 0.2  #: the same in jawOpen, for eyes that read that (`python -m benchmarks.embedder` says how well)
+VIDEOS = "videos.safetensors"  #: in a variant's folder
+ON_SHEET = (0, 10, 15)  #: of the videos: three people, two of whom turn
 TITLES = {"real": "real clips of these people"}
-_OF_FACES = (
-    "RS",
-    "IFS",
-    "FM",
-    "flicker",
-    "rank-1",
-    "copy-paste",
-    "faces",
-    "turn obeyed",
-    "mouth obeyed",
-    "place obeyed",
-)
-_OF_HEADS = ("RS", "IFS", "rank-1", "rank-1 by shape", "turn obeyed", "mouth obeyed")
-HEADS = "heads: "  #: before the columns that the network for synthetic heads measured
-COLUMNS = (*_OF_FACES, *(HEADS + name for name in _OF_HEADS))
 
 
 def main() -> None:
@@ -125,6 +98,7 @@ def main() -> None:
     text = as_markdown(rows, options)
     (options.out / "paper-table.md").write_text(text, encoding="utf-8")
     (options.out / "paper-table.svg").write_text(plot(rows), encoding="utf-8")
+    write_sheet(options)
     print(text)
 
 
@@ -162,9 +136,6 @@ def train(folder: Path, variant: Variant, seed: int, options: argparse.Namespace
     )
 
 
-Videos = Iterable[tuple[int, str, FloatArray]]  #: whose, which action was asked for, frames [T, S, S, 3]
-
-
 def made_videos(folder: Path, variant: Variant, seed: int, options: argparse.Namespace) -> Videos:
     """Every person with every prompt, by the trained variant; a sheet of some of them lies in its folder."""
     return _sampled(folder, folder, variant, Shown(), seed, options)
@@ -189,10 +160,15 @@ def shown_in(name: str, options: argparse.Namespace) -> Shown:
     return replace(shown, vertices=np.stack(turned))
 
 
+def wanted(people: int) -> list[tuple[int, str]]:
+    """Whose videos, and what they do, in the order in which they are made."""
+    return [(index, action) for index in range(people) for action in PROMPTS]
+
+
 def _sampled(run: Path, folder: Path, variant: Variant, shown: Shown, seed: int, options: argparse.Namespace) -> Videos:
     """The videos kept in ``folder``; they are made first where they are not there yet."""
-    asked = [(index, action) for index in range(options.people) for action in PROMPTS]
-    place = folder / "videos.safetensors"
+    asked = wanted(options.people)
+    place = folder / VIDEOS
     frames = load_arrays([place], ("frames",))["frames"] if place.is_file() else np.zeros(0, np.uint8)
     if len(frames) != len(asked):
         frames = _made(run, folder, asked, variant, shown, seed, options)
@@ -261,88 +237,6 @@ def measured_once(folder: Path, options: argparse.Namespace, videos: Any) -> dic
     return made
 
 
-def measured_both(videos: Sequence[tuple[int, str, FloatArray]], options: argparse.Namespace) -> dict[str, Any]:
-    """All COLUMNS."""
-    faces, heads = Eyes(), HeadEyes()
-    known = by_their_heads(known_people(options, heads), heads, options)
-    of_heads = measure(videos, known, heads, JAW_OPENED)
-    made = measure(videos, known_people(options, faces), faces)
-    return {name: made[name] for name in _OF_FACES} | {HEADS + name: of_heads[name] for name in _OF_HEADS}
-
-
-def known_people(options: argparse.Namespace, eyes: Looker) -> list[Person]:
-    """Every held-out person by the reference that the videos are made from, and two other pictures."""
-    encoded = load_encoded(options.held_out_latents).arrays
-    people = []
-    for index in range(options.people):
-        elsewhere = encoded["reference_crops"][index, encoded["reference_kinds"][index] == 2].astype(np.float32) / 255
-        people.append(_person(str(index), elsewhere, eyes))
-    return people
-
-
-def by_their_heads(people: Sequence[Person], eyes: HeadEyes, options: argparse.Namespace) -> list[Person]:
-    """The same people, their true heads in place of those that are read from the reference: glasses and hair make the
-    same mistakes in two pictures, and would pass for geometry."""
-    shapes = torch.from_numpy(load_arrays(dataset_shards(options.held_out), ("shape",))["shape"][: len(people)])
-    heads = eyes.network.geometry_of(shapes).numpy()
-    return [
-        replace(person, reference=replace(person.reference, geometry=head))
-        for person, head in zip(people, heads, strict=True)
-    ]
-
-
-def _person(name: str, pictures: FloatArray, eyes: Looker) -> Person:
-    """With as many other pictures as a face is found in."""
-    try:
-        return see_person(name, pictures[0], eyes, list(pictures[1:]))
-    except FantasyIDError:
-        return see_person(name, pictures[0], eyes)
-
-
-def measure(videos: Videos, people: Sequence[Person], eyes: Looker, opened: float = OPENED) -> dict[str, Any]:
-    """Means over clips; a clip without a face counts as one that was not obeyed. opened: see :func:`obeys`."""
-    clips, faces = [], []
-    obeyed: dict[str, list[bool]] = {"turn": [], "mouth": [], "place": []}
-    for index, action, frames in videos:
-        seen = watch(array_frames(frames, METRIC_FPS), eyes)
-        faces.append(np.mean([face is not None for face in seen]))
-        if action in PROMPTS:
-            obeyed["mouth" if action == "open mouth" else "turn"].append(obeys(seen, action, opened))
-            obeyed["place"].append(in_place(frames, action))
-        if any(face is not None for face in seen):
-            clips.append(measure_clip(str(index), seen, people, index))
-    names = {
-        "RS": "rs", "IFS": "ifs", "FM": "fm", "flicker": "flicker", "rank-1": "rank1", "copy-paste": "copy_paste",
-        "rank-1 by shape": "rank1_geometry",
-    }  # fmt: skip
-    numbers = {
-        title: [getattr(clip, name) for clip in clips if getattr(clip, name) is not None]
-        for title, name in names.items()
-    }
-    numbers |= {"faces": faces} | {f"{what} obeyed": times for what, times in obeyed.items()}
-    return {title: float(np.mean(values)) if values else None for title, values in numbers.items()}
-
-
-def obeys(seen: Sequence[SeenFace | None], action: str, opened: float = OPENED) -> bool:
-    """Whether a clip shows what its prompt asked for. opened: by how much a mouth must have opened."""
-    late = [face.yaw_pitch_roll[0] for face in seen[-(len(seen) // 3) :] if face is not None]
-    gaps = [face.mouth for face in seen if face is not None]
-    if action == "open mouth":
-        return bool(gaps) and max(gaps) - min(gaps) >= opened
-    side = -1 if action == "turn left" else 1  # a head that turns to the picture's left has a yaw below 0
-    return bool(late) and side * float(np.mean(late)) >= TURNED
-
-
-def in_place(frames: FloatArray, action: str) -> bool:
-    """Whether a clip [T, S, S, 3] is set where its prompt says, by the mean colour of its upper corners."""
-    side = frames.shape[1] // CORNER
-    colour = np.concatenate([frames[:, :side, :side], frames[:, :side, -side:]], axis=2).mean(axis=(0, 1, 2))
-    low, middle, high = np.sort(colour)
-    if PLACES[action] == "grey":
-        return bool(high - low < 2 * TINGED and MIDDLING[0] < middle < MIDDLING[1])
-    return bool(high - middle > TINGED and ("red", "green", "blue")[int(colour.argmax())] == PLACES[action])
-
-
 def as_markdown(rows: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> str:
     """Mean and spread over the seeds: a table by the networks for photographs, beside what the paper has, and one by
     the network for synthetic heads."""
@@ -350,8 +244,8 @@ def as_markdown(rows: dict[str, list[dict[str, Any]]], options: argparse.Namespa
     lines = [
         f"{options.people} held-out people × {len(PROMPTS)} prompts, {options.steps} steps of {options.batch} per "
         f"variant, {options.seeds} seeds: mean ± standard deviation over the seeds.",
-        *_table(rows, "", _OF_FACES, {"paper: RS, IFS, FM": paper}),
-        *_table(rows, HEADS, _OF_HEADS, {}),
+        *_table(rows, "", OF_FACES, {"paper: RS, IFS, FM": paper}),
+        *_table(rows, HEADS, OF_HEADS, {}),
     ]
     return "\n".join(lines) + "\n"
 
@@ -374,6 +268,18 @@ def _cell(values: Sequence[float]) -> str:
         return "–"
     spread = f" ± {np.std(values):.3f}" if len(values) > 1 else ""
     return f"{np.mean(values):.3f}{spread}"
+
+
+def write_sheet(options: argparse.Namespace) -> None:
+    """The first seed's videos of all variants side by side, as far as they lie in RUN: RUN/paper-table.jpg."""
+    asked = wanted(options.people)
+    places = {name: options.out / f"{name}-0" / VIDEOS for name in options.variants}
+    videos = {name: load_arrays([place], ("frames",))["frames"] for name, place in places.items() if place.is_file()}
+    if not videos:
+        return
+    page = draw_variants(videos, references(options)[:, 0], asked, [i for i in ON_SHEET if i < len(asked)])
+    with beside(options.out / "paper-table.jpg") as part:
+        Image.fromarray((page * 255 + 0.5).astype(np.uint8)).save(part, format="JPEG", quality=90)
 
 
 if __name__ == "__main__":

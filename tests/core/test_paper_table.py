@@ -10,27 +10,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks.identity_gap import gaps, looking, shares_of_people
-from benchmarks.paper_plot import plot
-from benchmarks.paper_table import (
+from benchmarks.paper_measures import (
     COLUMNS,
-    EXTENSIONS,
     JAW_OPENED,
     PROMPTS,
-    as_markdown,
     by_their_heads,
-    check_variant,
-    extended_videos,
     in_place,
     known_people,
-    made_videos,
     measure,
-    measured_once,
     obeys,
+)
+from benchmarks.paper_plot import plot
+from benchmarks.paper_table import (
+    EXTENSIONS,
+    as_markdown,
+    check_variant,
+    extended_videos,
+    made_videos,
+    measured_once,
     real_videos,
     shown_in,
     train,
+    write_sheet,
 )
 from fantasyid_core.config import MINI
 from fantasyid_core.errors import CheckpointError
@@ -199,8 +203,14 @@ def test_what_is_measured_wholly_is_not_measured_again(options: argparse.Namespa
 
 
 def test_a_variant_is_trained_when_its_videos_are_wanted(options: argparse.Namespace, tmp_path: Path) -> None:
-    assert len(list(made_videos(tmp_path / "run", VARIANTS["full"], 0, options))) == len(PROMPTS)
-    assert (tmp_path / "run" / "mini.safetensors").is_file()
+    options = argparse.Namespace(**vars(options) | {"out": tmp_path, "variants": ["full", "q-former"]})
+    write_sheet(options)
+    assert not list(tmp_path.iterdir())  # no videos, no sheet
+    assert len(list(made_videos(tmp_path / "full-0", VARIANTS["full"], 0, options))) == len(PROMPTS)
+    assert (tmp_path / "full-0" / "mini.safetensors").is_file()
+    write_sheet(options)
+    with Image.open(tmp_path / "paper-table.jpg") as page:
+        assert page.width == 1600
 
 
 def test_a_posed_head_keeps_its_shape(options: argparse.Namespace) -> None:
