@@ -58,7 +58,7 @@ EXTENSIONS = {
     "turned reference, head posed": Shown(pictures=(TURNED_REFERENCE,)),
 }
 VIDEOS = "videos.safetensors"  #: in a variant's folder
-ON_SHEET = (0, 10, 15)  #: of the videos: three people, two of whom turn
+ON_SHEET = (0, 10, 17)  #: of the videos: three people with a prompt each
 TITLES = {"real": "real clips of these people"}
 
 
@@ -243,7 +243,7 @@ def as_markdown(rows: dict[str, list[dict[str, Any]]], options: argparse.Namespa
     paper = {name: ", ".join(f"{value:.2f}" for value in variant.paper[1:]) for name, variant in VARIANTS.items()}
     lines = [
         f"{options.people} held-out people × {len(PROMPTS)} prompts, {options.steps} steps of {options.batch} per "
-        f"variant, {options.seeds} seeds: mean ± standard deviation over the seeds.",
+        f"variant, {'1 seed' if options.seeds == 1 else f'{options.seeds} seeds: mean ± standard deviation'}.",
         *_table(rows, "", OF_FACES, {"paper: RS, IFS, FM": paper}),
         *_table(rows, HEADS, OF_HEADS, {}),
     ]
