@@ -31,8 +31,8 @@ def plot(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         _text(12, 22, "What is lost without a part: its row over the whole method's (1 = nothing)", 15),
         _dot(20, 44, _OURS),
         _text(32, 48, "here (bar: standard deviation over seeds)"),
-        _diamond(_LEFT + 20, 44),
-        _text(_LEFT + 32, 48, "the paper"),
+        _diamond(_LEFT + 40, 44),
+        _text(_LEFT + 52, 48, "the paper"),
     ]
     for index, name in enumerate(shown):
         parts.append(_text(_LEFT - 16, _middle(index) + 4, VARIANTS[name].title, anchor="end"))
