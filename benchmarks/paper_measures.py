@@ -1,14 +1,19 @@
 """The paper's measures on videos of people never seen, and whether a prompt is obeyed (docs/metrics.md).
 
 Everything is measured twice: as photographed faces are, and by the network for synthetic heads, which reads every
-frame.
+frame. Whether a clip is set where its prompt says is told by colours alone; how well, on drawn clips whose captions
+name such places and on reference pictures, on which no prompt has a say:
+
+python -m benchmarks.paper_measures --clips CLIPS --held-out-latents LATENTS [--shards 12] [--people 32]
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +26,11 @@ from fantasyid_core.evaluation.head_eyes import HeadEyes
 from fantasyid_core.evaluation.metrics import measure_clip
 from fantasyid_core.evaluation.watch import Eyes, Looker, Person, SeenFace, see_person, watch
 from fantasyid_core.training.arrays import load_arrays
+from fantasyid_core.training.captions import PLACE
 from fantasyid_core.training.latents import ELSEWHERE, load_encoded
-from fantasyid_core.training.shards import dataset_shards
+from fantasyid_core.training.shards import dataset_shards, read_shard
+
+from .measure import print_table
 
 #: action → prompt; words that the captions have too, and none on who the person is
 PROMPTS = {
@@ -31,6 +39,12 @@ PROMPTS = {
     "open mouth": "A person opens the mouth, in front of a grey wall, soft light",
 }
 PLACES = {"turn left": "blue", "turn right": "green", "open mouth": "grey"}  #: colour of the PROMPTS' surroundings
+#: action → what a caption says of a place like its prompt's
+NAMED = {
+    "turn left": "blue (wall|back)",
+    "turn right": "|".join(PLACE["park"]),
+    "open mouth": "gr[ae]y (wall|back)",
+}
 CORNER = 6  #: of a frame's side: the upper corners, where the surroundings show
 TINGED = 0.05  #: of 0..1: blue and green stand out by more; the channels of grey differ by less than twice this
 MIDDLING = 0.3, 0.75  #: how bright grey is, neither black nor white
@@ -130,3 +144,26 @@ def in_place(frames: FloatArray, action: str) -> bool:
     if PLACES[action] == "grey":
         return bool(high - low < 2 * TINGED and MIDDLING[0] < middle < MIDDLING[1])
     return bool(high - middle > TINGED and ("red", "green", "blue")[int(colour.argmax())] == PLACES[action])
+
+
+def main() -> None:
+    """How often drawn clips that name a place, and references that know of none, are taken to be there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=Path, required=True)
+    parser.add_argument("--held-out-latents", type=Path, required=True)
+    parser.add_argument("--shards", type=int, default=12, help="of the clips: so many of the first")
+    parser.add_argument("--people", type=int, default=32, help="whose references are looked at")
+    options = parser.parse_args()
+    clips = [clip for shard in dataset_shards(options.clips)[: options.shards] for clip in read_shard(shard)]
+    pictures = references(options)[:, :1]
+    rows = []
+    for action, place in PLACES.items():
+        named = [clip.frames for clip in clips if re.search(NAMED[action], clip.caption)]
+        there = [in_place(np.asarray(frames / 255, np.float32), action) for frames in named]
+        others = [in_place(picture, action) for picture in pictures]
+        rows.append((place, f"{sum(there)} of {len(there)}", f"{sum(others)} of {len(others)}"))
+    print_table(("place", "drawn clips that name it", "reference pictures"), rows)
+
+
+if __name__ == "__main__":
+    main()

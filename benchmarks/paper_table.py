@@ -240,26 +240,25 @@ def measured_once(folder: Path, options: argparse.Namespace, videos: Any) -> dic
 def as_markdown(rows: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> str:
     """Mean and spread over the seeds: a table by the networks for photographs, beside what the paper has, and one by
     the network for synthetic heads."""
-    paper = {name: ", ".join(f"{value:.2f}" for value in variant.paper[1:]) for name, variant in VARIANTS.items()}
     lines = [
         f"{options.people} held-out people × {len(PROMPTS)} prompts, {options.steps} steps of {options.batch} per "
         f"variant, {'1 seed' if options.seeds == 1 else f'{options.seeds} seeds: mean ± standard deviation'}.",
-        *_table(rows, "", OF_FACES, {"paper: RS, IFS, FM": paper}),
-        *_table(rows, HEADS, OF_HEADS, {}),
+        *_table(rows, "", OF_FACES, paper=True),
+        *_table(rows, HEADS, OF_HEADS, paper=False),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _table(
-    rows: dict[str, list[dict[str, Any]]], of: str, names: Sequence[str], known: dict[str, dict[str, str]]
-) -> list[str]:
-    """The columns ``of`` + names, and behind them the ``known`` ones: title → row → cell."""
-    titles = [of.strip(), *names, *known]
+def _table(rows: dict[str, list[dict[str, Any]]], of: str, names: Sequence[str], paper: bool) -> list[str]:
+    """The columns ``of`` + names. paper: and behind them what the paper has."""
+    titles = [of.strip(), *names, *["paper: RS, IFS, FM"] * paper]
     lines = ["", f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for row, measured in rows.items():
         cells = [_cell([one[of + name] for one in measured if one[of + name] is not None]) for name in names]
-        title = VARIANTS[row].title if row in VARIANTS else TITLES.get(row, row)
-        lines.append(f"| {' | '.join([title, *cells, *(cells_of.get(row, '') for cells_of in known.values())])} |")
+        variant = VARIANTS.get(row)
+        theirs = ", ".join(f"{value:.2f}" for value in variant.paper[1:]) if variant else ""
+        title = variant.title if variant else TITLES.get(row, row)
+        lines.append(f"| {' | '.join([title, *cells, *[theirs] * paper])} |")
     return lines
 
 
