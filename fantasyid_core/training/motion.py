@@ -63,7 +63,7 @@ def draw_motion(
     """What a person does for ``frames`` frames; the actions are drawn where they are not given."""
     head = head_action or HEAD_ACTIONS[generator.choice(len(HEAD_ACTIONS), p=_HEAD_ODDS)]
     face = face_action or FACE_ACTIONS[generator.choice(len(FACE_ACTIONS), p=_FACE_ODDS)]
-    speed = SPEEDS[generator.choice(3, p=(0.25, 0.55, 0.20))]
+    speed = SPEEDS[generator.choice(3, p=(0.30, 0.55, 0.15))]
     seconds = np.arange(frames) / FPS
     angles = _head_angles(generator, seconds, head, speed)
     expression = _expression(generator, seconds, face, angles)
@@ -127,26 +127,26 @@ def _wander(generator: Generator, seconds: npt.NDArray, size: npt.ArrayLike) -> 
 
 
 def _head_angles(generator: Generator, seconds: npt.NDArray, action: str, speed: str) -> npt.NDArray[np.float64]:
-    base = generator.normal(0, (11, 5, 3.5))
-    length = {"slowly": 1.7, "": 1.05, "quickly": 0.5}[speed] * generator.uniform(0.9, 1.1)
+    base = generator.normal(0, (9, 4, 3))
+    length = {"slowly": 1.9, "": 1.5, "quickly": 0.9}[speed] * generator.uniform(0.9, 1.1)
     start = generator.uniform(0, max(min(0.6, seconds[-1] - length), 0.02)) if len(seconds) > 1 else 0.0
     move = _ease(seconds, start, length)[:, None]
-    turn = generator.uniform(24, 46)
+    turn = generator.uniform(18, 34)
     delta = np.zeros((len(seconds), 3))
     if action in ("turn left", "turn right"):
         sign = -1 if action == "turn left" else 1
-        base[0] -= sign * generator.uniform(0, 14)  # room to turn
-        delta = move * np.array([sign * turn, 0, 0]) + move * generator.normal(0, (0, 4, 3))
+        base[0] -= sign * generator.uniform(0, 10)  # room to turn
+        delta = move * np.array([sign * turn, 0, 0]) + move * generator.normal(0, (0, 3, 2))
     elif action in ("look up", "look down"):
-        delta = move * np.array([0, (1 if action == "look up" else -1) * generator.uniform(14, 26), 0])
+        delta = move * np.array([0, (1 if action == "look up" else -1) * generator.uniform(12, 22), 0])
     elif action in ("tilt left", "tilt right"):
-        delta = move * np.array([0, 0, (-1 if action == "tilt left" else 1) * generator.uniform(12, 22)])
+        delta = move * np.array([0, 0, (-1 if action == "tilt left" else 1) * generator.uniform(10, 18)])
     elif action in ("nod", "shake"):
-        rate = {"slowly": 0.8, "": 1.2, "quickly": 1.9}[speed]
-        swing = np.sin(2 * np.pi * rate * np.clip(seconds - start, 0, None)) * _ease(seconds, start, 0.3)
-        axis = np.array([0, 11, 0]) if action == "nod" else np.array([18, 0, 0])
+        rate = {"slowly": 0.5, "": 0.8, "quickly": 1.3}[speed]
+        swing = np.sin(2 * np.pi * rate * np.clip(seconds - start, 0, None)) * _ease(seconds, start, 0.5)
+        axis = np.array([0, 9, 0]) if action == "nod" else np.array([13, 0, 0])
         delta = swing[:, None] * axis * generator.uniform(0.7, 1.25)
-    return _limited(base + delta + _wander(generator, seconds, (1.6, 1.1, 0.8)))
+    return _limited(base + delta + _wander(generator, seconds, (1.2, 0.8, 0.6)))
 
 
 def _columns(name: str) -> list[int]:
@@ -164,7 +164,7 @@ def _expression(
         _speak(generator, seconds, weights)
     elif action in _FACES:
         strength = generator.uniform(0.75, 1.1)
-        length, start = generator.uniform(0.3, 0.8), generator.uniform(0, 0.55)
+        length, start = generator.uniform(0.5, 1.1), generator.uniform(0, 0.55)
         if generator.random() < 0.25:
             start, length = -1.0, 0.5  # it does so from the beginning
         curve = _ease(seconds, start, length) * strength
@@ -193,10 +193,10 @@ def _resting(generator: Generator, seconds: npt.NDArray) -> npt.NDArray[np.float
 
 
 def _speak(generator: Generator, seconds: npt.NDArray, weights: npt.NDArray[np.float64]) -> None:
-    """Syllables at some three a second, each with a mouth shape of its own."""
+    """Syllables at some two a second, each with a mouth shape of its own."""
     moment = generator.uniform(0, 0.15)
     while moment < seconds[-1] + 0.3:
-        length = generator.uniform(0.22, 0.42)
+        length = generator.uniform(0.32, 0.56)
         pulse = np.exp(-(((seconds - moment - length / 2) / (0.36 * length)) ** 2))
         size = generator.uniform(0.35, 1.0)
         weights[:, _columns("jawOpen")[0]] += 0.48 * size * pulse

@@ -27,7 +27,7 @@ from .clips import Clip, ClipOptions, make_clip
 
 CLIPS_PER_SHARD = 64
 MANIFEST = "dataset.json"
-VERSION = 2  #: of the generator: the same seed makes other clips when this changes
+VERSION = 3  #: of the generator: the same seed makes other clips when this changes
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _HEADER = "captions"
 

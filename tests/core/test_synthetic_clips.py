@@ -133,6 +133,21 @@ def test_the_head_does_what_the_action_says(action: str) -> None:
         assert np.abs(moved).argmax() == axis
 
 
+@pytest.mark.parametrize(
+    ("action", "axis", "degrees"), [("turn left", 0, 18), ("shake", 0, 24), ("nod", 1, 18), ("tilt right", 2, 10)]
+)
+def test_a_head_takes_its_time(action: str, axis: int, degrees: float) -> None:
+    """Four frames are one latent: in them an unhurried head turns by less than ``degrees``, more often than not."""
+    unhurried = [draw_motion(np.random.default_rng(seed), 17, action, "calm") for seed in range(60)]
+    furthest = [
+        np.abs(motion.angles[4:, axis] - motion.angles[:-4, axis]).max()
+        for motion in unhurried
+        if motion.speed != "quickly"
+    ]
+    assert np.median(furthest) < degrees
+    assert max(furthest) < 1.5 * degrees
+
+
 def test_an_open_mouth_shows_at_the_mouth() -> None:
     names = load_head().expression_names
     motion = draw_motion(np.random.default_rng(1), 17, "still", "open mouth")
