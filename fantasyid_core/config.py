@@ -109,6 +109,7 @@ class TransformerConfig:
     patch_size: int = 2
     temporal_compression: int = 4
     learned_positions: bool = True
+    reference_everywhere: bool = False  # in the input of every latent frame; the release: of the first
 
     @property
     def width(self) -> int:
@@ -156,6 +157,8 @@ PAPER = replace(RELEASE, family="paper", injection=replace(RELEASE.injection, la
 #: in: the mini is trained from scratch, by the paper, with no released weights to agree with. Depth is scaled so that
 #: the 4 mm by which people differ turn the fastest sinusoid by 0.7 of a radian: in plain metres the queries drown them.
 #: A token is one latent value's place, 8×8 pixels: with the release's 2×2 a face 40 pixels wide would be three tokens.
+#: The reference lies in every frame's input: to carry it from the first one to the last is more than so short a
+#: training teaches (docs/training.md).
 MINI = ModelConfig(
     family="mini",
     identity_width=256,
@@ -183,5 +186,6 @@ MINI = ModelConfig(
         sample_frames=17,
         patch_size=1,
         learned_positions=False,
+        reference_everywhere=True,
     ),
 )

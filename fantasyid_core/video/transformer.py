@@ -158,7 +158,7 @@ class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
     ) -> tuple[torch.Tensor] | Transformer2DModelOutput:
         """Predict the velocity of noisy latents. The order of arguments is diffusers'; three are new.
 
-        hidden_states: [B, F, 2C, H, W], noisy latents then reference latents by channel.
+        hidden_states: [B, F, 2C, H, W], noisy latents then reference latents by channel, the reference at frame 0.
         encoder_hidden_states: [B, L, D] text. timestep: [B]. image_rotary_emb: cos and sin [F·H·W/4, head_dim].
         identity: None switches it off. check: called before every block that is run; it cancels the step by raising.
         cache: how video and text come through the blocks (step_cache.py: what they added in an earlier step may stand
@@ -169,6 +169,8 @@ class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
         self._check_learned_positions(encoder_hidden_states.shape[1], height, width)
         patch = self.model_config.transformer.patch_size
         grid = (frames, height // patch, width // patch)
+        if self.model_config.transformer.reference_everywhere:
+            hidden_states = _reference_everywhere(hidden_states)
         temb = self.time_embedding(self.time_proj(timestep).to(hidden_states.dtype), timestep_cond)  # (B, T)
         joint = self.embedding_dropout(self.patch_embed(encoder_hidden_states, hidden_states))  # (B, L+N, C)
         text, video = map(self.own_tokens, joint.split([encoder_hidden_states.shape[1], prod(grid)], dim=1))
@@ -239,6 +241,12 @@ def official_key(our_key: str, interval: int = 1) -> str:
     if len(parts) > 3 and parts[0] == "transformer_blocks" and parts[2] in ("layer_attention", "layer_block"):
         return ".".join([parts[2], str(int(parts[1]) // interval), *parts[3:]])
     return our_key
+
+
+def _reference_everywhere(hidden_states: torch.Tensor) -> torch.Tensor:
+    """[B, F, 2C, H, W] with the reference of frame 0 at every frame."""
+    noisy, reference = hidden_states.chunk(2, dim=2)
+    return torch.cat([noisy, reference[:, :1].expand_as(noisy)], dim=2)
 
 
 def _cogvideox_arguments(dit: TransformerConfig) -> dict[str, Any]:

@@ -83,7 +83,11 @@ def infer_config(index: CheckpointIndex, config: Mapping[str, Any] | None = None
 
 
 #: Fields that files of the first version do not hold; each default is what was meant then.
-_CAME_LATER = {"VertexNetConfig": {"depth_scale"}, "FaceAbstractorConfig": {"kind", "layers", "heads"}}
+_CAME_LATER = {
+    "VertexNetConfig": {"depth_scale"},
+    "FaceAbstractorConfig": {"kind", "layers", "heads"},
+    "TransformerConfig": {"reference_everywhere"},
+}
 
 
 def config_to_text(config: ModelConfig) -> str:

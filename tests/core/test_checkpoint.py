@@ -10,6 +10,7 @@ import torch
 from fake_checkpoint import NAME, SMALL, copy_of, rewrite, shards, small_folder, small_state, write_config
 from safetensors.torch import save_file
 
+from fantasyid_core.config import MINI
 from fantasyid_core.errors import CheckpointError
 from fantasyid_core.weights.architecture import config_from_text, config_to_text, infer_config
 from fantasyid_core.weights.checkpoint import read_checkpoint
@@ -168,3 +169,9 @@ def test_the_configuration_survives_a_files_metadata():
     assert config_from_text(config_to_text(SMALL)) == SMALL
     with pytest.raises(CheckpointError, match="not readable"):
         config_from_text('{"family": "release"}')
+
+
+def test_files_from_before_have_the_reference_in_the_first_frame_alone():
+    text = json.loads(config_to_text(MINI))
+    del text["transformer"]["reference_everywhere"]
+    assert config_from_text(json.dumps(text)).transformer.reference_everywhere is False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from video_models import (
@@ -45,6 +47,23 @@ def test_an_identity_changes_the_video_and_another_one_changes_it_otherwise(mode
     one, other = (call(model, model.prepare_identity(identity_tokens(seed=seed))) for seed in (7, 8))
     assert (one - call(model)).abs().max() > 1e-3
     assert (one - other).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_a_reference_that_lies_everywhere_is_the_first_frames_in_all(model):
+    config = tiny_config()
+    everywhere = tiny_model(replace(config, transformer=replace(config.transformer, reference_everywhere=True)))
+    everywhere.load_state_dict(model.state_dict())
+    latents, text = noise(1, 3, 8, 4, 6), noise(1, 5, 12, seed=1)
+    repeated = latents.clone()
+    repeated[:, :, 4:] = latents[:, :1, 4:]
+
+    def made(by, hidden):
+        return by(hidden_states=hidden, encoder_hidden_states=text, timestep=torch.tensor([500]), return_dict=False)[0]
+
+    assert torch.equal(made(everywhere, latents), made(model, repeated))
+    assert torch.equal(made(everywhere, repeated), made(model, repeated))
+    assert (made(everywhere, latents) - made(model, latents)).abs().max() > 1e-3
 
 
 @torch.no_grad()
