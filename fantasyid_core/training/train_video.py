@@ -140,6 +140,22 @@ class VideoObjective(nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         """Batch as :meth:`VideoStage.batches` makes it → loss."""
+        halfway = AfterBlocks(self.config.transformer.layers // 2) if self.surface_head is not None else None
+        error = self._errors(batch, halfway).mean(dim=0)  # (C,)
+        loss = (error * self.get_buffer("weights")).mean()
+        if self.surface_head is None or halfway is None:
+            return {"loss": loss}
+        told: Losses = self.surface_head(
+            halfway.kept, batch[SURFACE].float().repeat_interleave(self.options.noises, dim=0)
+        )
+        return {"loss": loss + self.options.surface * torch.stack([*told.values()]).sum(), "velocity": loss, **told}
+
+    def error_by_frame(self, batch: Batch) -> torch.Tensor:
+        """[F] mean squared error of the velocity in each latent frame."""
+        return self._errors(batch).mean(dim=1)
+
+    def _errors(self, batch: Batch, cache: AfterBlocks | None = None) -> torch.Tensor:
+        """[F, C] mean squared error of the velocity. cache: keeps the tokens that the surface head reads."""
         noises = self.options.noises
         clean = batch["latents"].float().repeat_interleave(noises, dim=0)  # (B, F, C, H, W)
         noise = _drawn(clean, batch["noise_seed"])
@@ -151,7 +167,6 @@ class VideoObjective(nn.Module):
             shown = batch["reference"].float().repeat_interleave(noises, dim=0)
             reference[:, 0] = shown * batch["shows_reference"].view(-1, 1, 1, 1)
         text = self.text_encoder(batch["text"])[0]  # (B, L, D)
-        halfway = AfterBlocks(self.config.transformer.layers // 2) if self.surface_head is not None else None
         with _quick_backward(clean.device):
             made = self.transformer(
                 hidden_states=torch.cat([noisy, reference], dim=2),
@@ -159,15 +174,10 @@ class VideoObjective(nn.Module):
                 timestep=batch["timestep"],
                 image_rotary_emb=self._rotary(clean),
                 identity=self._identity(batch, clean.shape),
-                cache=halfway,
+                cache=cache,
                 return_dict=False,
             )[0]
-        error = (made.float() - velocity).square().mean(dim=(0, 1, 3, 4))  # (C,)
-        loss = (error * self.get_buffer("weights")).mean()
-        if self.surface_head is None or halfway is None:
-            return {"loss": loss}
-        told: Losses = self.surface_head(halfway.kept, batch[SURFACE].float().repeat_interleave(noises, dim=0))
-        return {"loss": loss + self.options.surface * torch.stack([*told.values()]).sum(), "velocity": loss, **told}
+        return (made.float() - velocity).square().mean(dim=(0, 3, 4))
 
     def _identity(self, batch: Batch, shape: torch.Size) -> IdentityContext | None:
         if self.options.stage == "text":

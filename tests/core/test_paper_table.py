@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.identity_gap import gaps, looking, shares_of_people
+from benchmarks.identity_gap import TIMESTEPS, gaps, gaps_by_frame, looking, shares_of_people
 from benchmarks.paper_measures import (
     COLUMNS,
     JAW_OPENED,
@@ -153,6 +153,16 @@ def test_a_mini_that_looks_at_the_identity_errs_otherwise_with_somebody_else(
     assert right == gaps(looking(tmp_path / "mini.safetensors", clips), 2)["velocity"]["the right person"]
     own = gaps(looking(tmp_path / "mini.safetensors", clips, own=True), 2)["velocity"]
     assert own["the right person"] != right and own["nobody"] == rows["nobody"]
+
+
+def test_the_frames_errors_are_the_videos(options: argparse.Namespace, tmp_path: Path) -> None:
+    save_mini(looking_mini(), tmp_path / "mini.safetensors")
+    stage = looking(tmp_path / "mini.safetensors", load_encoded(options.held_out_latents))
+    whole, frames = gaps(stage, 2)["velocity"], gaps_by_frame(stage, 2)
+    for timestep, rows in frames.items():
+        for row, errors in rows.items():
+            assert len(errors) == stage.clips.arrays["latents"].shape[1]
+            assert np.mean(errors) == pytest.approx(whole[row][TIMESTEPS.index(timestep)], rel=1e-5)
 
 
 def test_the_gap_says_what_a_runs_tokens_tell_of_the_shape(options: argparse.Namespace, tmp_path: Path) -> None:
