@@ -265,11 +265,13 @@ class _Trainer:
         self.say(f"Going on from step {self.step}.")
 
     def _draw(self) -> None:
+        began = time.monotonic()
         if self.accelerator.is_main_process:
             path = self.options.out / f"samples-{self.step:06d}.jpg"
             self._with_mean_weights(lambda module: self.stage.sheet(module, path))
         self.accelerator.wait_for_everyone()
-        self._drawn_at = self._since = time.monotonic()
+        self._drawn_at = time.monotonic()
+        self._since += self._drawn_at - began  # the log's seconds are those of training
 
     def _with_mean_weights(self, use: Callable[[nn.Module], None]) -> None:
         module = self.accelerator.unwrap_model(self.module)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,17 @@ def test_the_first_row_of_a_resumed_run_is_of_the_steps_it_ran(tmp_path: Path) -
     assert list(parts) == [10, 20]
     assert parts[10] == pytest.approx((whole[9] + whole[10]) / 2, abs=2e-5)
     assert parts[20] == pytest.approx(sum(whole[step] for step in range(11, 21)) / 10, abs=2e-5)
+
+
+def test_the_logs_seconds_are_those_of_all_steps_and_of_no_sheet(tmp_path: Path) -> None:
+    class Slow(FittingStage):
+        def sheet(self, module: torch.nn.Module, path: Path) -> None:
+            time.sleep(0.3)
+
+    stage = Slow(before_batch=lambda step: time.sleep(0.02))
+    run(stage, options(tmp_path, 10, sample_minutes=0))  # a sheet after every step
+    row = json.loads((tmp_path / "log.jsonl").read_text())
+    assert 10 * 0.02 <= row["seconds"] < 10 * 0.3
 
 
 def test_the_paper_s_schedule_warms_up_and_comes_down(tmp_path: Path) -> None:
