@@ -206,9 +206,15 @@ def _made(
 
 
 def check_variant(config: ModelConfig, variant: Variant, run: Path) -> None:
-    """Raises CheckpointError when ``run`` trained another architecture than ``variant``'s. Depth scales may differ."""
-    scale = replace(variant.config.vertex_net, depth_scale=config.vertex_net.depth_scale)
-    if config != replace(variant.config, family=config.family, vertex_net=scale):
+    """Raises CheckpointError when ``run`` trained another architecture than ``variant``'s. Depth scales, and where the
+    reference lies, may differ: minis of older versions."""
+    wanted = replace(
+        variant.config,
+        family=config.family,
+        vertex_net=replace(variant.config.vertex_net, depth_scale=config.vertex_net.depth_scale),
+        transformer=replace(variant.config.transformer, reference_everywhere=config.transformer.reference_everywhere),
+    )
+    if config != wanted:
         raise CheckpointError(f"{run / 'mini.safetensors'} is not a mini of '{variant.title}'; use another --out.")
 
 

@@ -135,7 +135,11 @@ def test_a_run_of_another_variant_is_refused(tmp_path: Path) -> None:
         else:
             with pytest.raises(CheckpointError, match="not a mini of"):
                 check_variant(full, variant, tmp_path / name)
-    older = replace(full, vertex_net=replace(full.vertex_net, depth_scale=6.0))
+    older = replace(
+        full,
+        vertex_net=replace(full.vertex_net, depth_scale=6.0),
+        transformer=replace(full.transformer, reference_everywhere=False),
+    )
     check_variant(older, VARIANTS["full"], tmp_path)
 
 
