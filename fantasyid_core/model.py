@@ -27,8 +27,8 @@ MINI_NAMES = (MINI, "mini (untrained)")  #: what it is and was called; saved wor
 MINI_FILE = Path(__file__).parent / "assets" / "mini.safetensors"
 MINI_NOTICE = (
     "The built-in mini model makes small videos (64 by 64 pixels) and learned from drawn heads alone: hair, skin, "
-    "glasses, place and turns come through, a likeness hardly, and faces smear as they move. For more, load the public "
-    "checkpoint."
+    "glasses and turns come through, places and a likeness in part, and faces smear as they move. For more, load the "
+    "public checkpoint."
 )
 TRAINED_MINI_NOTICE = "{} is a mini, not the public checkpoint: small videos, as good as its training."
 PRECISIONS: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}

@@ -5,13 +5,16 @@ python tools/draw_synthetic_heads.py
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from fantasyid_core.arrays import FloatArray
 from fantasyid_core.drawing import font
 from fantasyid_core.training.clips import Bytes, Clip, ClipOptions, make_clip
+from fantasyid_core.training.sheets import write_rows
 
 TARGET = Path(__file__).parent.parent / "docs/images/synthetic-heads.jpg"
 SIDE = 96  #: pixels of a picture
@@ -22,25 +25,26 @@ LINE = 20  #: pixels of a caption's line
 
 def main() -> None:
     """First frames of PEOPLE, then CLIPS."""
-    people = [
-        make_clip(ClipOptions(seed=200, size=SIDE, crop=SIDE, frames=1, references=0), index).frames[0]
-        for index in range(PEOPLE)
-    ]
-    rows = [_row(people[start : start + ACROSS]) for start in range(0, PEOPLE, ACROSS)]
+    options = ClipOptions(seed=200, size=SIDE, crop=SIDE, frames=1, references=0)
+    people = _shown([make_clip(options, index).frames[0] for index in range(PEOPLE)])
+    rows = [people[start : start + ACROSS] for start in range(0, PEOPLE, ACROSS)]
     for index in range(CLIPS):
-        rows += _clip(make_clip(ClipOptions(seed=100, size=SIDE, crop=SIDE), index))
-    Image.fromarray(np.concatenate(rows)).save(TARGET, quality=88)
-    print(TARGET)
+        clip = make_clip(ClipOptions(seed=100, size=SIDE, crop=SIDE), index)
+        rows += [_caption(clip), _shown([*clip.frames[FRAMES], *clip.references[REFERENCES]])]
+    write_rows(TARGET, rows, scale=1)
+    print(f"{TARGET.name}: {TARGET.stat().st_size / 1000:.0f} kB")
 
 
-def _clip(clip: Clip) -> list[Bytes]:
+def _caption(clip: Clip) -> FloatArray:
+    """[1, LINE, W, 3] RGB 0..1: the clip's words, as a row of the page."""
     line = Image.new("RGB", (ACROSS * SIDE, LINE), "white")
     ImageDraw.Draw(line).text((4, 3), clip.caption, "black", font(12))
-    return [np.asarray(line), _row([*clip.frames[FRAMES], *clip.references[REFERENCES]])]
+    return _shown([np.asarray(line)])
 
 
-def _row(pictures: list[Bytes]) -> Bytes:
-    return np.concatenate(pictures, axis=1)
+def _shown(pictures: Sequence[Bytes]) -> FloatArray:
+    """Pictures [H, W, 3] → [N, H, W, 3] RGB 0..1."""
+    return np.asarray(np.stack(pictures) / 255, np.float32)
 
 
 if __name__ == "__main__":

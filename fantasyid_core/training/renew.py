@@ -20,8 +20,9 @@ State = dict[str, torch.Tensor]
 def renewed(old: FantasyIDModel, vae: VideoAutoencoder | None, seed: int = 0) -> FantasyIDModel:
     """A mini of today's configuration around ``vae`` (None: the old one's) with the weights of ``old``.
 
-    What is no weight changes (the scale of depths, the size of patches); the model has to get used to it, which takes
-    some hundred steps instead of all of them. Raises InputError when the weights have other sizes than today's.
+    What is no weight changes (the scale of depths, the size of patches, the frames that see the reference); the model
+    has to get used to it, which takes some hundred steps instead of all of them. Raises InputError when the weights
+    have other sizes than today's.
     """
     from ..model import new_mini
 

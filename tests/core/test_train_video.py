@@ -140,7 +140,7 @@ def test_both_stages_train_and_leave_a_mini(encoded: EncodedClips, tmp_path: Pat
 
 
 def test_an_older_mini_goes_on_in_todays_configuration() -> None:
-    coarse = replace(MINI, transformer=replace(MINI.transformer, patch_size=2))
+    coarse = replace(MINI, transformer=replace(MINI.transformer, patch_size=2, reference_everywhere=False))
     old, vae = new_mini(3, coarse), mini_vae(4)
     model = renewed(old, vae)
     assert model.config == MINI
