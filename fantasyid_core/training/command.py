@@ -1,4 +1,4 @@
-"""``fantasyid train``: data, autoencoder, latents, text to video, identity, and the network that reads drawn heads."""
+"""``fantasyid train``: data, autoencoder, latents, text to video, identity, and the networks that read drawn heads."""
 
 from __future__ import annotations
 
@@ -51,6 +51,10 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     )
     _add_run(embedder, batch=120, learning_rate=6e-3)
     embedder.set_defaults(run=_train_embedder)
+    reader = stages.add_parser("reader", help="train the network whose eyes `train video --perceptual` takes")
+    reader.add_argument("--data", type=Path, required=True, help="the folder that `train latents` made of drawn clips")
+    _add_run(reader, batch=128, learning_rate=6e-3)
+    reader.set_defaults(run=_train_reader)
     clips = stages.add_parser("clips", help="encode videos of real people, each with a text file beside it, to latents")
     clips.add_argument("--videos", type=Path, required=True, help="a folder of clip.mp4 and clip.txt, and so on")
     clips.add_argument("--vae", type=Path, required=True, help="a finished `train vae`, or a mini.safetensors")
@@ -101,6 +105,13 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="above 0: the tokens halfway through the layers must also tell what they show of the head (default: 0)",
     )
+    video.add_argument(
+        "--perceptual",
+        type=float,
+        default=0.0,
+        help="above 0: what a prediction implies must also look right to the network of --reader (default: 0)",
+    )
+    video.add_argument("--reader", type=Path, help="the reader.safetensors of a finished `train reader`")
     video.add_argument("--noises", type=int, default=2, help="noise levels per clip and step (default: 2)")
     _add_run(video, batch=32, learning_rate=1e-3)
     video.set_defaults(run=_train_video)
@@ -185,6 +196,16 @@ def _train_embedder(options: argparse.Namespace) -> int:
     return 0
 
 
+def _train_reader(options: argparse.Namespace) -> int:
+    from .latents import load_encoded
+    from .train_reader import FILE, ReaderStage
+
+    stage = ReaderStage(load_encoded(options.data), options.batch, options.seed)
+    reached = run(stage, _run_options(options), log_line)
+    say(f"{options.out}: {reached} steps; the network is {options.out / FILE}.")
+    return 0
+
+
 def _train_clips(options: argparse.Namespace) -> int:
     from .footage import encode_footage
     from .train_vae import load_vae_folder
@@ -219,6 +240,8 @@ def _train_video(options: argparse.Namespace) -> int:
         noisier=options.noisier,
         by_picture=options.by_picture,
         surface=options.surface,
+        perceptual=options.perceptual,
+        reader=options.reader,
         train_backbone=not options.identity_only,
     )
     model = starting_model(options.start, options.vae, options.seed, options.renew)

@@ -41,12 +41,14 @@ class SurfaceHead(nn.Module):
         self.read = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, CHANNELS))
 
     def forward(self, tokens: torch.Tensor, truth: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Video tokens [B, F·H·W, C] and surfaces [B, F, 10, H, W] → mean squared errors; where no head is, only the
-        cover counts."""
-        told = self.read(tokens.float())  # (B, F·H·W, 10)
-        true = truth.permute(0, 1, 3, 4, 2).flatten(1, 3)
-        cover, error = true[..., COVER], (told - true).square()
-        errors = {"cover": error[..., COVER].mean()}
-        for name, part in PARTS:
-            errors[name] = (error[..., part] * cover).sum() / (3 * cover.sum()).clamp(min=1.0)
-        return errors
+        """Video tokens [B, F·H·W, C] and surfaces [B, F, 10, H, W] → mean squared errors."""
+        return surface_errors(self.read(tokens.float()), truth.permute(0, 1, 3, 4, 2).flatten(1, 3))
+
+
+def surface_errors(told: torch.Tensor, true: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Mean squared errors of surfaces [..., 10] by part; where no head is, only the cover counts."""
+    cover, error = true[..., COVER], (told - true).square()
+    errors = {"cover": error[..., COVER].mean()}
+    for name, part in PARTS:
+        errors[name] = (error[..., part] * cover).sum() / (3 * cover.sum()).clamp(min=1.0)
+    return errors

@@ -1,8 +1,9 @@
 """Stages 1b and 2: text to video, then the identity branch, by the paper's recipe.
 
 Mean squared error of the velocity and nothing else: no face mask, no identity loss (paper, section 3.4); on request the
-latents' channels count by how much of the picture they make (``by_picture``), and the tokens halfway through the layers
-must tell which spot of the head they show and how it differs from the mean head's (``surface``). Stage 1
+latents' channels count by how much of the picture they make (``by_picture``), the tokens halfway through the layers
+must tell which spot of the head they show and how it differs from the mean head's (``surface``), and what a prediction
+implies must look right to a network that reads drawn heads (``perceptual``). Stage 1
 ("text") sees no reference and no identity. Stage 2 ("identity") draws each sample's reference from the multi-view
 collection; text is dropped for 10 % of the samples, the identity and the reference picture each for some more, so that
 text guidance and identity guidance work.
@@ -28,6 +29,7 @@ from ..video.identity_context import IdentityContext
 from ..video.schedule import NOISE_SCHEDULE
 from ..video.size import rotary_table
 from .arrays import draws
+from .latent_reader import LatentReader, load_latent_reader, perceptual_distance
 from .latents import COLLECTED, ELSEWHERE, FIRST, SURFACE, EncodedClips
 from .loop import Batch, Losses
 from .surface_head import AfterBlocks, SurfaceHead
@@ -50,6 +52,8 @@ class VideoOptions:
     photograph errs too, in metres. by_picture: the error of a latent channel counts by how much it changes the picture
     (in squared pixels), to this power; 0 = all alike, the paper's way, which fits an autoencoder of equal channels.
     surface: weight of what the tokens halfway must tell of the head (surface_head.py); 0 = nothing, the paper's way.
+    perceptual: weight of the clean latents' distance in features of the network in the file ``reader``
+    (latent_reader.py); 0 = none, the paper's way.
     """
 
     stage: StageName = "identity"
@@ -65,6 +69,8 @@ class VideoOptions:
     shape_noise: float = 0.0015
     by_picture: float = 0.0
     surface: float = 0.0
+    perceptual: float = 0.0
+    reader: Path | None = None
     train_backbone: bool = True
 
     def __post_init__(self) -> None:
@@ -86,6 +92,10 @@ class VideoOptions:
             raise InputError(f"The power of the channels' weights must lie between 0 and 1, not {self.by_picture:g}.")
         if not self.surface >= 0:
             raise InputError(f"The weight of the surface's loss must be 0 or more, not {self.surface:g}.")
+        if not self.perceptual >= 0:
+            raise InputError(f"The weight of the perceptual loss must be 0 or more, not {self.perceptual:g}.")
+        if self.perceptual and self.reader is None:
+            raise InputError("The perceptual loss wants a network to see with; name that of `train reader` (--reader).")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +112,26 @@ class Shown:
 
 
 _USUAL = Shown()  #: one picture, the head at rest, no identity guidance
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """clean, noisy: latents [B, F, C, H, W]. velocity: the right answer, made: the transformer's. alpha:
+    [B, 1, 1, 1, 1] the share of ``clean`` in ``noisy``'s variance."""
+
+    clean: torch.Tensor
+    noisy: torch.Tensor
+    velocity: torch.Tensor
+    made: torch.Tensor
+    alpha: torch.Tensor
+
+    def errors(self) -> torch.Tensor:
+        """[F, C] mean squared error of the velocity."""
+        return (self.made - self.velocity).square().mean(dim=(0, 3, 4))
+
+    def implied(self) -> torch.Tensor:
+        """[B, F, C, H, W] the clean latents, were the answer right."""
+        return self.alpha.sqrt() * self.noisy - (1 - self.alpha).sqrt() * self.made
 
 
 class VideoObjective(nn.Module):
@@ -123,6 +153,13 @@ class VideoObjective(nn.Module):
         self.register_buffer("weights", alike if weights is None else weights, persistent=False)
         self._tables: dict[tuple[int, int, int], tuple[torch.Tensor, torch.Tensor]] = {}
         self.surface_head = SurfaceHead(model.config.transformer.width) if options.surface else None
+        reader = load_latent_reader(options.reader) if options.perceptual and options.reader is not None else None
+        if reader is not None and reader.channels != model.config.transformer.latent_channels:
+            raise InputError(
+                f"The latent reader reads {reader.channels} channels, and the model has "
+                f"{model.config.transformer.latent_channels}; train one on these latents (`train reader`)."
+            )
+        self._readers = [reader]  # hidden from state dicts: it does not train
         self._choose_what_trains()
 
     def _choose_what_trains(self) -> None:
@@ -141,21 +178,34 @@ class VideoObjective(nn.Module):
     def forward(self, batch: Batch) -> Losses:
         """Batch as :meth:`VideoStage.batches` makes it → loss."""
         halfway = AfterBlocks(self.config.transformer.layers // 2) if self.surface_head is not None else None
-        error = self._errors(batch, halfway).mean(dim=0)  # (C,)
-        loss = (error * self.get_buffer("weights")).mean()
-        if self.surface_head is None or halfway is None:
-            return {"loss": loss}
-        told: Losses = self.surface_head(
-            halfway.kept, batch[SURFACE].float().repeat_interleave(self.options.noises, dim=0)
-        )
-        return {"loss": loss + self.options.surface * torch.stack([*told.values()]).sum(), "velocity": loss, **told}
+        found = self._predicted(batch, halfway)
+        velocity = (found.errors().mean(dim=0) * self.get_buffer("weights")).mean()
+        parts: Losses = {"velocity": velocity}
+        loss = velocity
+        if self.surface_head is not None and halfway is not None:
+            true = batch[SURFACE].float().repeat_interleave(self.options.noises, dim=0)
+            told: Losses = self.surface_head(halfway.kept, true)
+            loss = loss + self.options.surface * torch.stack([*told.values()]).sum()
+            parts |= told
+        if self._readers[0] is not None:
+            parts["perceptual"] = self._perceptual(self._readers[0].to(loss.device), found, batch["timestep"])
+            loss = loss + self.options.perceptual * parts["perceptual"]
+        return {"loss": loss} | (parts if len(parts) > 1 else {})
 
     def error_by_frame(self, batch: Batch) -> torch.Tensor:
         """[F] mean squared error of the velocity in each latent frame."""
-        return self._errors(batch).mean(dim=1)
+        return self._predicted(batch).errors().mean(dim=1)
 
-    def _errors(self, batch: Batch, cache: AfterBlocks | None = None) -> torch.Tensor:
-        """[F, C] mean squared error of the velocity. cache: keeps the tokens that the surface head reads."""
+    @staticmethod
+    def _perceptual(reader: LatentReader, found: Predicted, timestep: torch.Tensor) -> torch.Tensor:
+        """How far the implied clean latents are from the true ones to the reader's eyes. The noisier, the less it
+        counts: there the mean of many videos is the right answer, and it looks like none of them."""
+        made, true = (some.flatten(0, 1) for some in (found.implied(), found.clean))  # (B·F, C, H, W)
+        distance = perceptual_distance(reader, made, true).view(len(timestep), -1).mean(dim=1)
+        return (distance * (1 - (timestep / 1000).square())).mean()
+
+    def _predicted(self, batch: Batch, cache: AfterBlocks | None = None) -> Predicted:
+        """What the transformer makes of the batch. cache: keeps the tokens that the surface head reads."""
         noises = self.options.noises
         clean = batch["latents"].float().repeat_interleave(noises, dim=0)  # (B, F, C, H, W)
         noise = _drawn(clean, batch["noise_seed"])
@@ -177,7 +227,7 @@ class VideoObjective(nn.Module):
                 cache=cache,
                 return_dict=False,
             )[0]
-        return (made.float() - velocity).square().mean(dim=(0, 3, 4))
+        return Predicted(clean, noisy, velocity, made.float(), alpha)
 
     def _identity(self, batch: Batch, shape: torch.Size) -> IdentityContext | None:
         if self.options.stage == "text":
