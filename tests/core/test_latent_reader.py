@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.latent_reader import table
 from fantasyid_core.errors import CheckpointError, InputError, MissingFileError
 from fantasyid_core.model import new_mini
 from fantasyid_core.training.clips import ClipOptions
@@ -58,6 +59,14 @@ def test_a_reader_knows_its_people_again(encoded: EncodedClips, reader_file: Pat
     clip, elsewhere = (reader(torch.from_numpy(some.astype(np.float32))).identity for some in pictures)
     found = (clip @ elsewhere.T).argmax(dim=1)
     assert (found == torch.arange(PEOPLE)).float().mean() > 0.6  # chance: 0.06
+
+
+def test_the_table_of_what_it_sees(encoded: EncodedClips, reader_file: Path) -> None:
+    lines = table(load_latent_reader(reader_file), encoded)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| 0")]
+    assert [row[0] for row in rows] == ["0", "0.3", "0.6"]
+    assert int(rows[0][2].rstrip("%")) > 50  # where: explained
+    assert [float(row[-1]) for row in rows] == sorted(float(row[-1]) for row in rows)
 
 
 def test_what_looks_more_alike_is_nearer(encoded: EncodedClips, reader_file: Path) -> None:
