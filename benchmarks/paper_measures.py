@@ -2,9 +2,10 @@
 
 Everything is measured twice: as photographed faces are, and by the network for synthetic heads, which reads every
 frame. Whether a clip is set where its prompt says is told by colours alone; how well, on drawn clips whose captions
-name such places and on reference pictures, on which no prompt has a say:
+name such places and on reference pictures, on which no prompt has a say; and how often which of the three places came
+in the videos of the table's runs:
 
-python -m benchmarks.paper_measures --clips CLIPS --held-out-latents LATENTS [--shards 12] [--people 32]
+python -m benchmarks.paper_measures --clips CLIPS --held-out-latents LATENTS [--shards 12] [--people 32] [--runs RUN …]
 """
 
 from __future__ import annotations
@@ -55,10 +56,16 @@ OF_FACES = (
     "RS", "IFS", "FM", "flicker", "rank-1", "copy-paste", "faces", "turn obeyed", "mouth obeyed", "place obeyed"
 )  # fmt: skip
 OF_HEADS = ("RS", "IFS", "rank-1", "rank-1 by shape", "turn obeyed", "mouth obeyed")
+VIDEOS = "videos.safetensors"  #: in the folder of a run of the table
 HEADS = "heads: "  #: before the columns that the network for synthetic heads measured
 COLUMNS = (*OF_FACES, *(HEADS + name for name in OF_HEADS))
 
 Videos = Iterable[tuple[int, str, FloatArray]]  #: whose, which action was asked for, frames [T, S, S, 3]
+
+
+def wanted(people: int) -> list[tuple[int, str]]:
+    """Whose videos, and what they do, in the order in which they are made."""
+    return [(index, action) for index in range(people) for action in PROMPTS]
 
 
 def measured_both(videos: Sequence[tuple[int, str, FloatArray]], options: argparse.Namespace) -> dict[str, Any]:
@@ -153,16 +160,23 @@ def main() -> None:
     parser.add_argument("--held-out-latents", type=Path, required=True)
     parser.add_argument("--shards", type=int, default=12, help="of the clips: so many of the first")
     parser.add_argument("--people", type=int, default=32, help="whose references are looked at")
+    parser.add_argument("--runs", type=Path, nargs="*", default=[], help="folders with a videos.safetensors of theirs")
     options = parser.parse_args()
     clips = [clip for shard in dataset_shards(options.clips)[: options.shards] for clip in read_shard(shard)]
-    pictures = references(options)[:, :1]
+    pictures, asked = references(options)[:, :1], wanted(options.people)
+    videos = [load_arrays([run / VIDEOS], ("frames",))["frames"] for run in options.runs]
     rows = []
     for action, place in PLACES.items():
         named = [clip.frames for clip in clips if re.search(NAMED[action], clip.caption)]
         there = [in_place(np.asarray(frames / 255, np.float32), action) for frames in named]
         others = [in_place(picture, action) for picture in pictures]
-        rows.append((place, f"{sum(there)} of {len(there)}", f"{sum(others)} of {len(others)}"))
-    print_table(("place", "drawn clips that name it", "reference pictures"), rows)
+        made = [
+            [in_place(frames.astype(np.float32) / 255, action) for frames, (_, name) in zip(some, asked, strict=True)
+             if name == action]
+            for some in videos
+        ]  # fmt: skip
+        rows.append((place, *(f"{sum(some)} of {len(some)}" for some in (there, others, *made))))
+    print_table(("place", "drawn clips that name it", "reference pictures", *map(str, options.runs)), rows)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,18 @@ from fantasyid_core.training.variants import VARIANTS, Variant, fork
 from fantasyid_core.weights.mini_file import load_mini
 from fantasyid_core.weights.writing import beside
 
-from .paper_measures import COLUMNS, HEADS, OF_FACES, OF_HEADS, PROMPTS, Videos, measured_both, references
+from .paper_measures import (
+    COLUMNS,
+    HEADS,
+    OF_FACES,
+    OF_HEADS,
+    PROMPTS,
+    VIDEOS,
+    Videos,
+    measured_both,
+    references,
+    wanted,
+)
 from .paper_plot import plot
 from .paper_sheet import draw_variants
 
@@ -57,7 +68,6 @@ EXTENSIONS = {
     "turned reference, head at rest": Shown(pictures=(TURNED_REFERENCE,)),
     "turned reference, head posed": Shown(pictures=(TURNED_REFERENCE,)),
 }
-VIDEOS = "videos.safetensors"  #: in a variant's folder
 ON_SHEET = (0, 10, 17)  #: of the videos: three people with a prompt each
 TITLES = {"real": "real clips of these people"}
 
@@ -158,11 +168,6 @@ def shown_in(name: str, options: argparse.Namespace) -> Shown:
         pose = poses[np.argsort(np.abs(poses[:, 0]))[TURNED_REFERENCE]]  # in the order of the encoded pictures
         turned.append(head.astype(np.float32) @ rotation_from_angles(*pose).T)
     return replace(shown, vertices=np.stack(turned))
-
-
-def wanted(people: int) -> list[tuple[int, str]]:
-    """Whose videos, and what they do, in the order in which they are made."""
-    return [(index, action) for index in range(people) for action in PROMPTS]
 
 
 def _sampled(run: Path, folder: Path, variant: Variant, shown: Shown, seed: int, options: argparse.Namespace) -> Videos:
