@@ -27,7 +27,7 @@ MINI_NAMES = (MINI, "mini (untrained)")  #: what it is and was called; saved wor
 MINI_FILE = Path(__file__).parent / "assets" / "mini.safetensors"
 MINI_NOTICE = (
     "The built-in mini model makes small videos (64 by 64 pixels) and learned from drawn heads alone: hair, skin, "
-    "glasses and turns come through, places and a likeness in part, and faces smear as they move. For more, load the "
+    "glasses, turns and most places come through, a likeness in part, and faces smear as they move. For more, load the "
     "public checkpoint."
 )
 TRAINED_MINI_NOTICE = "{} is a mini, not the public checkpoint: small videos, as good as its training."
