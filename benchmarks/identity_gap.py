@@ -28,7 +28,8 @@ from safetensors.torch import load_model
 from fantasyid_core.model import MINI_FILE
 from fantasyid_core.training.latents import EncodedClips, load_encoded
 from fantasyid_core.training.loop import CHECKPOINT, Batch
-from fantasyid_core.training.train_video import VideoObjective, VideoOptions, VideoStage, starting_model
+from fantasyid_core.training.train_video import VideoStage, starting_model
+from fantasyid_core.training.video_objective import VideoObjective, VideoOptions
 
 from .measure import print_table
 

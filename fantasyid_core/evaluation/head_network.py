@@ -13,13 +13,19 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from ..errors import CheckpointError, MissingFileError
+from ..errors import MissingFileError
+from ..weights.network_file import NetworkFile
 
 WEIGHTS_FILE = Path(__file__).parent.parent / "assets" / "synthetic_heads.safetensors"
-FORMAT = "fantasyid synthetic heads 1"  #: in the file's header
+NETWORK_FILE = NetworkFile(
+    "fantasyid synthetic heads 1",
+    "network for synthetic heads",
+    missing="check the folder and the name",
+    damaged="install the pack again or train it again",
+    made_by="fantasyid train embedder",
+)
 SIDE = 64  #: pixels of the pictures it reads
 COLOUR_SIDE = 16  #: of the picture that keeps its colours
 IDENTITY = 128  #: numbers of an identity embedding
@@ -136,33 +142,14 @@ def shipped_head_network() -> HeadNetwork:
 def load_head_network(path: Path) -> HeadNetwork:
     """The network that :func:`save_head_network` wrote to ``path``, for inference. Raises MissingFileError where there
     is none, CheckpointError for a damaged file or another one."""
-    if not path.is_file():
-        raise MissingFileError(f"There is no network for synthetic heads at {path}; check the folder and the name.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            known = (file.metadata() or {}).get("format")
-            state = {key: file.get_tensor(key).float() for key in file.keys()} if known == FORMAT else {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path.name} is damaged ({error}); install the pack again or train it again.") from error
-    if known != FORMAT:
-        raise CheckpointError(f"{path.name} is no network for synthetic heads; `fantasyid train embedder` makes one.")
     network = HeadNetwork()
-    try:
-        network.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path.name} is a network for synthetic heads of another size.") from error
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    NETWORK_FILE.fill(network, NETWORK_FILE.read(path), path)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def save_head_network(network: HeadNetwork, path: Path) -> None:
     """Write it in halves, beside its place first."""
-    from safetensors.torch import save_file
-
-    from ..weights.writing import beside
-
-    state = {key: value.detach().cpu().contiguous().half() for key, value in network.state_dict().items()}
-    with beside(path) as part:
-        save_file(state, part, {"format": FORMAT})
+    NETWORK_FILE.save(network, path)
 
 
 def _head(width: int, features: int) -> nn.Sequential:

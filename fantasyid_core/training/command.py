@@ -227,7 +227,8 @@ def _train_clips(options: argparse.Namespace) -> int:
 
 def _train_video(options: argparse.Namespace) -> int:
     from .latents import load_encoded
-    from .train_video import VideoOptions, VideoStage, starting_model
+    from .train_video import VideoStage, starting_model
+    from .video_objective import VideoOptions
 
     wanted = VideoOptions(
         stage=options.stage,

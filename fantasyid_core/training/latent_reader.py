@@ -14,14 +14,19 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from ..errors import CheckpointError, MissingFileError
 from ..evaluation.head_network import Residual
+from ..weights.network_file import NetworkFile
 from .surface import CHANNELS
 
-FORMAT = "fantasyid latent reader 1"  #: in the file's header
+NETWORK_FILE = NetworkFile(
+    "fantasyid latent reader 1",
+    "latent reader",
+    missing="`fantasyid train reader` makes one",
+    damaged="train it again",
+    made_by="fantasyid train reader",
+)
 IDENTITY = 128  #: numbers of an identity embedding
 _WIDTH, _BLOCKS = 128, 4
 
@@ -74,30 +79,12 @@ def perceptual_distance(reader: LatentReader, made: torch.Tensor, true: torch.Te
 def load_latent_reader(path: Path) -> LatentReader:
     """The reader that :func:`save_latent_reader` wrote to ``path``, frozen. Raises MissingFileError where there is
     none, CheckpointError for a damaged file or another one."""
-    if not path.is_file():
-        raise MissingFileError(f"There is no latent reader at {path}; `fantasyid train reader` makes one.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            known = (file.metadata() or {}).get("format")
-            state = {key: file.get_tensor(key).float() for key in file.keys()} if known == FORMAT else {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path.name} is damaged ({error}); train it again.") from error
-    if "first.weight" not in state:
-        raise CheckpointError(f"{path.name} is no latent reader; `fantasyid train reader` makes one.")
+    state = NETWORK_FILE.read(path)
     reader = LatentReader(state["first.weight"].shape[1])
-    try:
-        reader.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path.name} is a latent reader of another size; train it again.") from error
-    return reader.eval().requires_grad_(False)
+    NETWORK_FILE.fill(reader, state, path)
+    return reader
 
 
 def save_latent_reader(reader: LatentReader, path: Path) -> None:
     """Write it in halves, beside its place first."""
-    from safetensors.torch import save_file
-
-    from ..weights.writing import beside
-
-    state = {key: value.detach().cpu().contiguous().half() for key, value in reader.state_dict().items()}
-    with beside(path) as part:
-        save_file(state, part, {"format": FORMAT})
+    NETWORK_FILE.save(reader, path)

@@ -2,7 +2,7 @@
 
 For every cell of the latent grid: how much of it the head covers, which spot of the head is seen there, and how far
 that spot lies from the mean head's, by who it is and by the face that is made. On request (``--surface``) the tokens
-halfway through the layers must tell it (train_video.py): an image alone hardly rewards looking at the head's shape.
+halfway through the layers must tell it (video_objective.py): an image alone hardly rewards looking at the head's shape.
 """
 
 from __future__ import annotations

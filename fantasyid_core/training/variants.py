@@ -10,7 +10,7 @@ from ..config import MINI, ModelConfig
 from ..errors import CheckpointError
 from ..model import FantasyIDModel, new_mini
 from ..weights.mini_file import modules_of, read_mini
-from .train_video import VideoOptions
+from .video_objective import VideoOptions
 
 INJECTION = (".layer_attention.", ".layer_block.")  #: in the names of a transformer's weights that carry the identity
 

@@ -14,7 +14,8 @@ from fantasyid_core.model import new_mini
 from fantasyid_core.training.clips import ClipOptions, make_clip
 from fantasyid_core.training.footage import clips_of, encode_footage, square_around
 from fantasyid_core.training.latents import COLLECTED, FIRST, load_encoded
-from fantasyid_core.training.train_video import VideoOptions, VideoStage
+from fantasyid_core.training.train_video import VideoStage
+from fantasyid_core.training.video_objective import VideoOptions
 from fantasyid_core.video.files import write_mp4
 from fantasyid_core.video.mini import mini_vae
 from fantasyid_core.weights.mini_file import save_mini

@@ -24,7 +24,8 @@ from fantasyid_core.training.latents import ELSEWHERE, SURFACE, EncodedClips, en
 from fantasyid_core.training.loop import RunOptions, run
 from fantasyid_core.training.shards import make_dataset
 from fantasyid_core.training.train_reader import FILE, ReaderStage
-from fantasyid_core.training.train_video import VideoObjective, VideoOptions, VideoStage
+from fantasyid_core.training.train_video import VideoStage
+from fantasyid_core.training.video_objective import VideoObjective, VideoOptions
 from fantasyid_core.video.mini import mini_vae
 from fantasyid_core.weights.mini_file import load_mini
 

@@ -47,8 +47,9 @@ from fantasyid_core.training.clips import ClipOptions
 from fantasyid_core.training.latents import encode_dataset, load_encoded
 from fantasyid_core.training.loop import RunOptions, run
 from fantasyid_core.training.shards import dataset_shards, make_dataset
-from fantasyid_core.training.train_video import VideoOptions, VideoStage
+from fantasyid_core.training.train_video import VideoStage
 from fantasyid_core.training.variants import INJECTION, VARIANTS, fork
+from fantasyid_core.training.video_objective import VideoOptions
 from fantasyid_core.video.mini import mini_vae
 from fantasyid_core.weights.mini_file import load_mini, save_mini
 

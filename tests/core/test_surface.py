@@ -20,7 +20,8 @@ from fantasyid_core.training.loop import RunOptions, run
 from fantasyid_core.training.shards import make_dataset
 from fantasyid_core.training.surface import CHANNELS, COVER, EXPRESSION, SHAPE, WHERE, surface_map
 from fantasyid_core.training.surface_head import AfterBlocks, SurfaceHead
-from fantasyid_core.training.train_video import VideoOptions, VideoStage
+from fantasyid_core.training.train_video import VideoStage
+from fantasyid_core.training.video_objective import VideoOptions
 from fantasyid_core.video.mini import mini_vae
 from fantasyid_core.video.size import rotary_table
 from fantasyid_core.weights.mini_file import load_mini

@@ -30,13 +30,8 @@ from fantasyid_core.training.people import draw_person
 from fantasyid_core.training.renew import renewed
 from fantasyid_core.training.shards import dataset_shards, make_dataset, read_shard
 from fantasyid_core.training.train_vae import load_vae_folder
-from fantasyid_core.training.train_video import (
-    VideoObjective,
-    VideoOptions,
-    VideoStage,
-    channel_weights,
-    starting_model,
-)
+from fantasyid_core.training.train_video import VideoStage, starting_model
+from fantasyid_core.training.video_objective import VideoObjective, VideoOptions, channel_weights
 from fantasyid_core.video.mini import mini_vae
 from fantasyid_core.weights.mini_file import load_mini, modules_of, read_mini, save_mini
 from tools.pack_mini import average
