@@ -32,7 +32,14 @@ from fantasyid_core.arrays import FloatArray
 from fantasyid_core.evaluation.clips import Frame
 from fantasyid_core.evaluation.evaluate import Case, evaluate
 from fantasyid_core.evaluation.watch import Eyes, Person, see_person
-from fantasyid_core.generate import GenerateOptions, default_guidance, default_steps, identify
+from fantasyid_core.generate import (
+    GenerateOptions,
+    default_guidance,
+    default_reference_guidance,
+    default_skip_layers,
+    default_steps,
+    identify,
+)
 from fantasyid_core.identity.fingerprint import fingerprint
 from fantasyid_core.images import load_photograph
 from fantasyid_core.model import FantasyIDModel, load_model
@@ -101,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kept, found = Results(options.results), list[dict[str, dict[str, Any]]]()
     frames = options.frames or model.config.transformer.sample_frames
     common = {"model": _weights(model), "steps": steps, "frames": frames, "guidance": default_guidance(model)}
+    common |= {"skip_layers": asdict(default_skip_layers(model)), "of reference": default_reference_guidance(model)}
     people = {path.name: partial(load_photograph, path) for path in options.reference or ()}
     people |= {f"drawn {number}": partial(_drawn, number) for number in range(options.drawn)}
     people = people or {EXAMPLE.name: partial(load_photograph, EXAMPLE)}
@@ -180,7 +188,13 @@ def _measure_take(
     take: Take, model: FantasyIDModel, steps: int, keys: dict[str, dict[str, Any]], kept: Results
 ) -> None:
     """Make the videos of the cases in ``keys``, compare, and keep the numbers under their keys."""
-    options = SamplingOptions(steps, default_guidance(model), noise_schedule=model.noise_schedule)
+    options = SamplingOptions(
+        steps,
+        default_guidance(model),
+        reference_guidance=default_reference_guidance(model),
+        skip_layers=default_skip_layers(model),
+        noise_schedule=model.noise_schedule,
+    )
     made = {EXACT: _video(take, model, options)}
     exact_time = made[EXACT][1]
     for name, key in keys.items():

@@ -39,6 +39,7 @@ from fantasyid_core.training.shards import dataset_shards
 from fantasyid_core.training.sheets import write_rows
 from fantasyid_core.training.train_video import Shown, VideoStage
 from fantasyid_core.training.variants import VARIANTS, Variant, fork
+from fantasyid_core.video.skip_layers import MINI_SCALE, SkipLayers
 from fantasyid_core.weights.mini_file import load_mini
 from fantasyid_core.weights.writing import beside
 
@@ -63,6 +64,9 @@ EXTENSIONS = {
     "identity guidance 1": Shown(identity_guidance=1.0),
     "identity guidance 2": Shown(identity_guidance=2.0),
     "identity guidance 4": Shown(identity_guidance=4.0),
+    "reference guidance 1": Shown(reference_guidance=1.0),
+    "skip-layer guidance 0.7": Shown(skip_layers=SkipLayers(MINI_SCALE)),
+    "as the mini is used": Shown(reference_guidance=0.5, skip_layers=SkipLayers(MINI_SCALE)),
     "three pictures, mean": Shown(pictures=(0, 1, 2), combine="mean"),
     "three pictures, side by side": Shown(pictures=(0, 1, 2), combine="concat"),
     "turned reference, head at rest": Shown(pictures=(TURNED_REFERENCE,)),
@@ -90,6 +94,8 @@ def main() -> None:
     parser.add_argument("--reference-dropout", type=float, default=0.15)
     parser.add_argument("--by-picture", type=float, default=0.0)
     parser.add_argument("--surface", type=float, default=0.0)
+    parser.add_argument("--perceptual", type=float, default=0.0)
+    parser.add_argument("--reader", type=Path)
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     rows: dict[str, list[dict[str, Any]]] = {"real": [measured_once(options.out / "real", options, real_videos)]}
@@ -125,6 +131,8 @@ def train(folder: Path, variant: Variant, seed: int, options: argparse.Namespace
         reference_dropout=options.reference_dropout,
         by_picture=options.by_picture,
         surface=options.surface,
+        perceptual=options.perceptual,
+        reader=options.reader,
     )
     stage = VideoStage(model, load_encoded(options.latents), wanted, options.batch, seed)
     run(

@@ -30,6 +30,7 @@ from .progress import progress_bar, say
 from .training.command import add_train
 from .video.levers import PRESETS as SPEEDS
 from .video.memory_presets import AUTO, MEMORY_CHOICES
+from .video.skip_layers import MINI_SCALE, SkipLayers, parse_layers
 from .weights.catalog import ASSETS
 
 if TYPE_CHECKING:
@@ -90,6 +91,19 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--identity-guidance", type=float, default=0.0, help="guidance of the identity, 0..10 (default: 0, off)"
     )
+    parser.add_argument(
+        "--reference-guidance",
+        type=float,
+        default=None,
+        help="guidance of the whole person, picture included, 0..10 (default: the model's own)",
+    )
+    parser.add_argument(
+        "--skip-layer-guidance",
+        type=float,
+        default=None,
+        help="for faces that stay whole, 0..10; a third more work (default: the model's own)",
+    )
+    parser.add_argument("--skip-layers", default="", metavar="N,N", help="whose attention (default: the middle)")
     parser.add_argument("--frames", type=int, default=None, help="number of frames, 8k+1 (default: the model's own)")
     parser.add_argument(
         "--size", type=_size, default=None, metavar="WxH", help="e.g. 720x480 (default: the model's own)"
@@ -224,6 +238,8 @@ def _generate(options: argparse.Namespace) -> int:
         input_path=options.input_path,
         levers=SPEEDS[options.speed],
         identity_guidance=options.identity_guidance,
+        reference_guidance=options.reference_guidance,
+        skip_layers=_skip_layers(options),
     )
     photograph = load_photograph(options.reference)
     with joined_processes() as processes:
@@ -235,6 +251,14 @@ def _generate(options: argparse.Namespace) -> int:
             write(options.out, made.frames, options.fps)
             say(str(options.out), model.notice)
     return 0
+
+
+def _skip_layers(options: argparse.Namespace) -> SkipLayers | None:
+    """As asked for; None = the model's own."""
+    layers = parse_layers(options.skip_layers)
+    if options.skip_layer_guidance is None and not layers:
+        return None
+    return SkipLayers(MINI_SCALE if options.skip_layer_guidance is None else options.skip_layer_guidance, layers)
 
 
 def _loaded(

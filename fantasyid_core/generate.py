@@ -26,6 +26,7 @@ from .video.levers import EXACT, Levers
 from .video.memory_presets import MEMORY_PRESETS
 from .video.sample import Conditions, SamplingOptions, sample
 from .video.size import SPATIAL_COMPRESSION, check_video_size
+from .video.skip_layers import MINI_SCALE, SkipLayers
 from .video.strength import LayerStrength, StrengthBand
 from .video.vae import decode_latents, encode_reference
 from .video.windows import window_for
@@ -51,6 +52,7 @@ class GenerateOptions:
     """What a user may choose. None for a size, the number of steps or the guidance means the model's own.
 
     strength: identity strength, 1 = as trained. identity_guidance: 0 = off, as released (video/sample.py).
+    reference_guidance, skip_layers: see there and video/skip_layers.py; None = the model's own.
     detector, extractor, combine: names of the rooms' registries. input_path: see input_path.py. levers: fewer and
     cheaper steps.
 
@@ -73,6 +75,8 @@ class GenerateOptions:
     input_path: InputPath = "recommended"
     levers: Levers = EXACT
     identity_guidance: float = 0.0
+    reference_guidance: float | None = None
+    skip_layers: SkipLayers | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +169,10 @@ def make_video(
         steps=options.steps or default_steps(model),
         guidance_scale=default_guidance(model) if options.guidance_scale is None else options.guidance_scale,
         identity_guidance=options.identity_guidance,
+        reference_guidance=default_reference_guidance(model)
+        if options.reference_guidance is None
+        else options.reference_guidance,
+        skip_layers=default_skip_layers(model) if options.skip_layers is None else options.skip_layers,
         strength=LayerStrength((StrengthBand((options.strength,)),)),
         noise_schedule=model.noise_schedule,
         levers=options.levers,
@@ -182,6 +190,16 @@ def default_steps(model: FantasyIDModel) -> int:
 def default_guidance(model: FantasyIDModel) -> float:
     """6 as released; the mini's colours and features coarsen above 3."""
     return 3.0 if model.config.family == "mini" else 6.0
+
+
+def default_reference_guidance(model: FantasyIDModel) -> float:
+    """Off for the released checkpoint, which was never trained without a reference picture; the mini was."""
+    return 0.5 if model.config.family == "mini" else 0.0
+
+
+def default_skip_layers(model: FantasyIDModel) -> SkipLayers:
+    """Off as released; without it the mini's faces blur and double in turns (docs/training.md)."""
+    return SkipLayers(MINI_SCALE) if model.config.family == "mini" else SkipLayers()
 
 
 def video_size(model: FantasyIDModel, options: GenerateOptions) -> tuple[int, int, int]:

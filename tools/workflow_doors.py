@@ -1,4 +1,4 @@
-"""One workflow for every door: a crop, views, an identity from elsewhere, ComfyUI's own sampler, identity guidance."""
+"""One workflow for every door: a crop, views, an identity from elsewhere, ComfyUI's own sampler, two guidances."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from workflow_format import Group, Node
 from workflow_parts import (
     AMBER,
     BLUE,
+    FOR_THE_MINI,
     GREEN,
     GREY,
     GUIDANCE,
@@ -56,6 +57,11 @@ TEXTS = {
         "Identity guidance, off and on",
         "The same seed twice: once as the checkpoint was released, once with *identity_guidance* at 2, which adds "
         "more of what the identity changes. One more model call per step. Compare the two videos.",
+    ),
+    "skip_layer_guidance": (
+        "Skip-layer guidance, off and on",
+        "The same seed twice: once as the model is, once with *skip_layer_guidance* at 0.7, away from what it makes "
+        "when one layer does not look around. One more model call per step. Watch the faces in the turn.",
     ),
     "two_branches": (
         "2D alone, 3D alone, both",
@@ -144,6 +150,15 @@ def identity_guidance() -> dict[str, Node]:
     return nodes
 
 
+def skip_layer_guidance() -> dict[str, Node]:
+    """All nodes by key."""
+    nodes = _start("skip_layer_guidance") | _detected() | _stages()
+    for row, scale in enumerate((0.0, 0.7)):
+        title = f"skip_layer_guidance {scale:g}"
+        nodes |= _compared(VIDEO + row * 480, f"{row}", title, IDENTITY, skip_layer_guidance=scale)
+    return nodes
+
+
 def two_branches() -> dict[str, Node]:
     """All nodes by key."""
     nodes = _start("two_branches") | _detected() | _stages()
@@ -192,7 +207,7 @@ def _stages() -> dict[str, Node]:
 def _compared(left: int, key: str, title: str, who: Link, **widgets: float) -> dict[str, Node]:
     """A sampler, its decoder and its video in one column."""
     texts = {"positive": ("positive", "conditioning"), "negative": ("negative", "conditioning")}
-    sampled = {"model": MODEL, "identity": who, **texts, "guidance_scale": GUIDANCE, **widgets}
+    sampled = {"model": MODEL, "identity": who, **texts, **FOR_THE_MINI, **widgets}
     frames, video = f"frames{key}" if key != "0" else "frames", f"video{key}" if key != "0" else "video"
     save = f"save{key}" if key != "0" else "save"
     saved = {"video": (video, "VIDEO"), "filename_prefix": "fantasyid/compare"}
@@ -246,5 +261,6 @@ DOORS: dict[str, tuple[Callable[[], dict[str, Node]], Callable[[], list[Group]]]
     "identity_file": (identity_file, _file_groups),
     "core_ksampler": (core_ksampler, lambda: _groups("The video, by ComfyUI's own sampler", 880)),
     "identity_guidance": (identity_guidance, lambda: _groups("The same seed, off and on", 960, 1690)),
+    "skip_layer_guidance": (skip_layer_guidance, lambda: _groups("The same seed, off and on", 960, 1690)),
     "two_branches": (two_branches, lambda: _groups("The same seed three times", 1440, 1690)),
 }

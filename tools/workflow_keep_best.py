@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workflow_format import Group, Node
-from workflow_parts import AMBER, BLUE, GREY, GUIDANCE, HEAD, RED, TOP, note, prompt_nodes
+from workflow_parts import AMBER, BLUE, FOR_THE_MINI, GREY, HEAD, RED, TOP, note, prompt_nodes
 
 PROMPT = "A woman in an orange space suit smiles and slowly turns her head to the left, bright studio light"
 TEXT = (
@@ -20,7 +20,7 @@ def keep_best() -> dict[str, Node]:
     fused = {"model": model, "views": ("views", "views"), "geometry": ("geometry", "geometry")}
     texts = {"positive": ("positive", "conditioning"), "negative": ("negative", "conditioning")}
     sampled = {"model": model, **texts, "seed": ("seeds", "seed"), "identity": ("identity", "identity")}
-    sampled |= {"guidance_scale": GUIDANCE}
+    sampled |= FOR_THE_MINI
     frames, best = ("frames", "images"), ("best", "best_images")
     scored = {"images": frames, "photograph": photo, "fps": fps}
     chosen = {"images": frames, "score": ("score", "likeness"), "seeds": ("seeds", "seed")}

@@ -17,10 +17,15 @@ NOTE = """## {title}
 **Run** it as it is: the example photograph and the built-in mini model come with the pack, so nothing is downloaded.
 The mini makes small videos (64×64) in seconds and learned from drawn heads alone: good for trying what a node does.
 For a likeness put the public checkpoint into `models/fantasyid`, choose it in *Load FantasyID Model*, and raise
-the guidance from the mini's 3 to 6.
+the guidance from the mini's 3 to 6, with *reference_guidance* and *skip_layer_guidance* at 0.
 """
 
 GUIDANCE = 3.0  #: above it the mini's colours and features coarsen
+FOR_THE_MINI = {
+    "guidance_scale": GUIDANCE,
+    "reference_guidance": 0.5,
+    "skip_layer_guidance": 0.7,
+}  #: of the Layer-Adaptive Sampler
 
 
 Link = tuple[str, str]  #: node key, output name
@@ -46,7 +51,7 @@ def video_nodes(left: int, **inputs: Link) -> dict[str, Node]:
     """``sampler`` with these further inputs, decoder and file, 840 wide and 900 high."""
     model = ("model", "model")
     texts = {"positive": ("positive", "conditioning"), "negative": ("negative", "conditioning")}
-    sampled = {"model": model, **inputs, **texts, "guidance_scale": GUIDANCE}
+    sampled = {"model": model, **inputs, **texts, **FOR_THE_MINI}
     return {
         "sampler": Node("FantasyIDSampler", (left, TOP), (420, 780), sampled),
         **file_nodes(left, ("sampler", "latent")),

@@ -19,6 +19,7 @@ from torch import nn
 
 from ..arrays import FloatArray
 from ..errors import InputError
+from ..video.skip_layers import SkipLayers
 from .arrays import draws
 from .latents import COLLECTED, ELSEWHERE, FIRST, SURFACE, EncodedClips
 from .loop import Batch
@@ -27,6 +28,7 @@ from .video_objective import VideoObjective, VideoOptions, channel_weights
 if TYPE_CHECKING:
     from ..model import FantasyIDModel
 
+_NOT_SKIPPED = SkipLayers()
 _WEIGHED = 16  #: first frames by which the channels are weighed
 _REFERENCE = (("reference", "latents"), ("crops", "crops"))  #: in a batch, and behind "reference_" in the clips
 
@@ -35,13 +37,16 @@ _REFERENCE = (("reference", "latents"), ("crops", "crops"))  #: in a batch, and 
 class Shown:
     """What a sampled video gets of its person, and how strongly. pictures: which of those from elsewhere, the first of
     them the reference. combine: of their 2D tokens, a name of identity/fusions.py. vertices: [N, V, 3] head-frame
-    metres of every clip's person, None = the heads at rest. identity_guidance: see video/sample.py.
+    metres of every clip's person, None = the heads at rest. identity_guidance, reference_guidance,
+    skip_layers: see video/sample.py.
     """
 
     pictures: tuple[int, ...] = (0,)
     combine: str = "reference"
     vertices: FloatArray | None = None
     identity_guidance: float = 0.0
+    reference_guidance: float = 0.0
+    skip_layers: SkipLayers = _NOT_SKIPPED
 
 
 _USUAL = Shown()  #: one picture, the head at rest, no identity guidance
@@ -179,7 +184,13 @@ class VideoStage:
             ids = (torch.from_numpy(self._words(text)).to(device) for text in (prompt, ""))
             positive, negative = (objective.text_encoder(some)[0] for some in ids)
             conditions = Conditions(positive, negative, latents.to(device), context)
-            options = SamplingOptions(steps=steps, guidance_scale=guidance, identity_guidance=shown.identity_guidance)
+            options = SamplingOptions(
+                steps=steps,
+                guidance_scale=guidance,
+                identity_guidance=shown.identity_guidance,
+                reference_guidance=shown.reference_guidance,
+                skip_layers=shown.skip_layers,
+            )
             clean = sample(objective.transformer, conditions, options, torch.Generator().manual_seed(number))
             assert self.model.vae is not None
             yield decode_latents(self.model.vae, clean.float())

@@ -35,8 +35,14 @@ class CogVideoXAttention:
         encoder_hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+        skip: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Video [B, N, C], text [B, L, C], rotary cos and sin [N, D] → attended video [B, N, C] and text [B, L, C]."""
+        """Video [B, N, C], text [B, L, C], rotary cos and sin [N, D] → attended video [B, N, C] and text [B, L, C].
+
+        skip: nothing of either, zeros of their shapes (skip_layers.py).
+        """
+        if skip:
+            return torch.zeros_like(hidden_states), torch.zeros_like(encoder_hidden_states)
         text_length, video_length = encoder_hidden_states.shape[1], hidden_states.shape[1]
         joint = torch.cat([encoder_hidden_states, hidden_states], dim=1)  # (B, L+N, C)
         query, key, value = _query_key_value(attn, joint)  # (B, L+N, heads, D) each

@@ -21,6 +21,7 @@ from .parallel import check_shareable, mean_over_shares, processes_sharing
 from .people_context import PeopleContext
 from .schedule import NOISE_SCHEDULE, make_sampler
 from .size import rotary_table
+from .skip_layers import SkipLayers
 from .slices import rows_at_once
 from .step_cache import StepCache
 from .strength import LayerStrength
@@ -28,6 +29,10 @@ from .windows import Window, check_window
 
 if TYPE_CHECKING:
     from .transformer import LayerAdaptiveTransformer3DModel
+
+_NOT_SKIPPED = SkipLayers()
+_NEGATIVE, _POSITIVE = "negative", "positive"  #: the branches of text guidance, and those of the further guidances:
+_WITHOUT_IDENTITY, _NOBODY, _SKIPPING = "without identity", "nobody", "skipping layers"
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,9 @@ class SamplingOptions:
     steps: 1..1000. guidance_scale: of the text, 1 = off (and half the work). dynamic_guidance: the release's rising
     guidance, with its quirk (see :func:`guidance_at`). identity_guidance: 0 = off, as released; above 0 a further
     model call per step without the identity tells apart what the identity does, and that is added so many times more.
-    strength: of the identity, per layer and step. noise_schedule: a checkpoint's own scheduler_config.json.
+    reference_guidance: the same without the reference picture too, for a model that was trained so now and then.
+    skip_layers: a call with some attention left out, for faces that stay whole (skip_layers.py). strength: of the
+    identity, per layer and step. noise_schedule: a checkpoint's own scheduler_config.json.
     levers: fewer and cheaper steps. window: for videos longer than the model was trained on, None = all at once.
     """
 
@@ -45,6 +52,8 @@ class SamplingOptions:
     guidance_scale: float = 6.0
     dynamic_guidance: bool = False
     identity_guidance: float = 0.0
+    reference_guidance: float = 0.0
+    skip_layers: SkipLayers = _NOT_SKIPPED
     strength: LayerStrength = field(default_factory=LayerStrength)
     sampler: str = "dpm"
     noise_schedule: Mapping[str, Any] = field(default_factory=lambda: NOISE_SCHEDULE)
@@ -167,7 +176,7 @@ def guidance_at(timestep: int, options: SamplingOptions) -> float:
 
 
 class _Denoiser:
-    """The guided model: one velocity out of one, two or three branches, each of one or several windows."""
+    """The guided model: one velocity out of one to five branches, each of one or several windows."""
 
     def __init__(
         self,
@@ -192,44 +201,58 @@ class _Denoiser:
         self.rotary = rotary_table(model.model_config, at_once, height, width, device)
         check_shareable(model, conditions.positive.shape[1], len(self.rotary[0]))
         self.cache = StepCache(options.levers, mean_over_shares(model)) if options.levers.cache != "off" else None
-        self.differences = {name: _Difference(options.levers.guidance_every) for name in ("text", "identity")}
-        if not 0.0 <= options.identity_guidance < inf:
-            raise InputError(f"Identity guidance must be 0 (off) or above, not {options.identity_guidance:g}.")
+        self.differences = {
+            name: _Difference(options.levers.guidance_every)
+            for name in (_NEGATIVE, _WITHOUT_IDENTITY, _NOBODY, _SKIPPING)
+        }
+        for of, scale in {"Identity": options.identity_guidance, "Reference": options.reference_guidance}.items():
+            if not 0.0 <= scale < inf:
+                raise InputError(f"{of} guidance must be 0 (off) or above, not {scale:g}.")
+        skip = options.skip_layers
+        self.skipped = skip.within(len(model.transformer_blocks)) if skip.scale else frozenset[int]()
         self.guided = options.guidance_scale > 1.0
         if self.guided and conditions.negative is None:
             raise InputError("Guidance above 1 needs a negative prompt (it may be empty); encode one or set it to 1.")
 
     def exact_blocks(self, steps: int) -> int:
         """How many blocks ``steps`` steps run without levers."""
-        calls = steps * (2 if self.guided else 1)
-        if self.options.identity_guidance:
-            calls += sum(self._identity(step / steps) is not None for step in range(steps))
+        calls = steps * (2 if self.guided else 1) + sum(len(self._further(step / steps)) for step in range(steps))
         return calls * len(self.spans) * len(self.model.transformer_blocks)
 
     def velocity(self, latents: torch.Tensor, timestep: int, step: int) -> torch.Tensor:
         """The guided velocity of ``latents`` [1, F, C, H, W] at ``timestep``, which is the ``step``-th: float32."""
         options, fraction = self.options, step / self.options.steps
-        identity = self._identity(fraction)
-        text, person = self.differences["text"], self.differences["identity"]
+        identity, further, text = self._identity(fraction), self._further(fraction), self.differences[_NEGATIVE]
         guides = self.guided and options.levers.guides(fraction)
         text_is_due = guides and text.is_due(step)
-        person_is_due = bool(options.identity_guidance) and identity is not None and person.is_due(step)
-        whole = options.levers.guidance_every > 1 and (text_is_due or person_is_due)
+        due = [name for name in further if self.differences[name].is_due(step)]
+        whole = options.levers.guidance_every > 1 and (text_is_due or bool(due))
         call = partial(self._branches, latents=latents, timestep=timestep, step=step, fraction=fraction, whole=whole)
         self.tally.steps += 1
         scale = guidance_at(timestep, options)
         if text_is_due:
-            negative, positive = call(["negative", "positive"], identity=identity).split(1)  # in the released order
+            negative, positive = call([_NEGATIVE, _POSITIVE], identity=identity).split(1)  # in the released order
             text.keep(positive - negative, step)
             guided = negative + scale * (positive - negative)
         else:
-            positive = call(["positive"], identity=identity)
+            positive = call([_POSITIVE], identity=identity)
             guided = positive + (scale - 1.0) * text.value if guides else positive
-        if person_is_due:
-            person.keep(positive - call(["without identity"], identity=None), step)
-        if options.identity_guidance and identity is not None:
-            guided = guided + options.identity_guidance * person.value
+        for name in due:
+            other = call([name], identity=identity if name == _SKIPPING else None)
+            self.differences[name].keep(positive - other, step)
+        for name, times in further.items():
+            guided = guided + times * self.differences[name].value
         return guided
+
+    def _further(self, fraction: float) -> dict[str, float]:
+        """What guides besides the negative prompt: branch → how many times more of what it lacks is added."""
+        options = self.options
+        scales = {
+            _WITHOUT_IDENTITY: 0.0 if self._identity(fraction) is None else options.identity_guidance,
+            _NOBODY: 0.0 if self.conditions.identity is None else options.reference_guidance,
+            _SKIPPING: options.skip_layers.scale if options.skip_layers.acts(fraction) else 0.0,
+        }
+        return {name: scale for name, scale in scales.items() if scale}
 
     def _identity(self, fraction: float) -> IdentityContext | PeopleContext | None:
         identity = self.conditions.identity
@@ -287,8 +310,10 @@ class _Denoiser:
         whole: no block is left out, because later steps take over what this one makes.
         """
         batch = len(names)
-        texts = [self.conditions.negative if name == "negative" else self.conditions.positive for name in names]
+        texts = [self.conditions.negative if name == _NEGATIVE else self.conditions.positive for name in names]
         reference = self.conditions.reference[:, : latents.shape[1]]  # at the first frame of every window
+        if _NOBODY in names:
+            reference = torch.zeros_like(reference)
         noisy = torch.cat([latents, reference], dim=2)  # (1, f, 2C, H, W)
         stamp = None if identity is None else identity.stamp
         cache = self.cache and self.cache.call([(name, span.start) for name in names], step, fraction, stamp, whole)
@@ -302,6 +327,7 @@ class _Denoiser:
                 identity=identity,
                 check=partial(self._before_block, batch),
                 cache=cache,
+                skip_attention=self.skipped if _SKIPPING in names else (),
             )[0]
 
     def _before_block(self, batch: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import prod
 from typing import Any
 
@@ -155,14 +155,16 @@ class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
         identity: IdentityContext | PeopleContext | None = None,
         check: Callable[[], None] | None = None,
         cache: ThroughBlocks | None = None,
+        skip_attention: Collection[int] = (),
     ) -> tuple[torch.Tensor] | Transformer2DModelOutput:
-        """Predict the velocity of noisy latents. The order of arguments is diffusers'; three are new.
+        """Predict the velocity of noisy latents. The order of arguments is diffusers'; four are new.
 
         hidden_states: [B, F, 2C, H, W], noisy latents then reference latents by channel, the reference at frame 0.
         encoder_hidden_states: [B, L, D] text. timestep: [B]. image_rotary_emb: cos and sin [F·H·W/4, head_dim].
         identity: None switches it off. check: called before every block that is run; it cancels the step by raising.
         cache: how video and text come through the blocks (step_cache.py: what they added in an earlier step may stand
             in for them); None runs them all.
+        skip_attention: the blocks whose joint attention adds nothing (skip_layers.py).
         Returns [B, F, C, H, W]. Raises InputError for a size that the learned positions do not have.
         """
         _, frames, _, height, width = hidden_states.shape
@@ -183,7 +185,8 @@ class LayerAdaptiveTransformer3DModel(CogVideoXTransformer3DModel):
             if check is not None:
                 check()
             layer, block = self._layer_identity(identity, i, grid), self.transformer_blocks[i]
-            return self._run_block(block, video, text, temb, image_rotary_emb, attention_kwargs, layer)
+            options = {**(attention_kwargs or {}), "skip": True} if i in skip_attention else attention_kwargs
+            return self._run_block(block, video, text, temb, image_rotary_emb, options, layer)
 
         if cache is not None:
             video = cache.through(run, len(self.transformer_blocks), video, text)

@@ -66,6 +66,26 @@ def test_identity_guidance_is_off_until_it_is_asked_for(video):
     assert torch.equal(video(0.0, identity_guidance=2.0), video(0.0)), "without an identity there is nothing to guide"
 
 
+def test_reference_guidance_is_off_until_it_is_asked_for(video):
+    assert torch.equal(video(reference_guidance=0.0), video())
+    assert not torch.equal(video(reference_guidance=1.0), video())
+    assert not torch.equal(video(reference_guidance=1.0), video(identity_guidance=1.0))
+
+
+def test_skip_layer_guidance_is_off_until_it_is_asked_for(video):
+    middle = video(skip_layer_guidance=1.0)
+    assert torch.equal(video(skip_layer_guidance=0.0, skip_layers="1"), video())
+    assert not torch.equal(middle, video())
+    assert torch.equal(video(skip_layer_guidance=1.0, skip_layers="4"), middle), "the middle one of the mini's eight"
+    assert not torch.equal(video(skip_layer_guidance=1.0, skip_layers="1, 2"), middle)
+
+
+@pytest.mark.parametrize(("layers", "says"), [("middle", "as numbers"), ("8", "the layers 0 to 7")])
+def test_layers_that_cannot_be_skipped_are_explained(video, layers, says):
+    with pytest.raises(Exception, match=says):
+        video(skip_layer_guidance=1.0, skip_layers=layers)
+
+
 def test_a_person_may_have_a_strength_of_their_own(layer_strength, pack_nodes, someone):
     late = layer_strength("late layers")[0]
     people = pack_nodes["FantasyIDAddPerson"].execute(someone(1), "auto", 0.5, 0.0, 1.0, strength=late).args[0]

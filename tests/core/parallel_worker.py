@@ -25,6 +25,7 @@ from fantasyid_core.video.levers import Levers
 from fantasyid_core.video.parallel import mean_over_shares, shared_tokens
 from fantasyid_core.video.people_context import PeopleContext
 from fantasyid_core.video.sample import SamplingOptions, Tally, sample
+from fantasyid_core.video.skip_layers import SkipLayers
 from fantasyid_core.video.strength import LayerStrength, StrengthBand, parse_strength
 from fantasyid_core.video.windows import Window
 
@@ -33,6 +34,7 @@ OPTIONS = SamplingOptions(steps=5, guidance_scale=4.0)
 SAMPLINGS = {
     "batched, strength by layer and step": replace(OPTIONS, strength=parse_strength("1 0 @ 0-60%; 0.8 @ 60-100%")),
     "sequential, identity guidance": replace(OPTIONS, identity_guidance=0.7, levers=Levers(negative="sequential")),
+    "reference guidance, skipped layers": replace(OPTIONS, reference_guidance=0.5, skip_layers=SkipLayers(1.5)),
     "guidance in parts": replace(OPTIONS, levers=Levers(guidance_every=2, guidance_end=0.7)),
     "windows": replace(OPTIONS, window=Window(3, 2)),
     "interval": replace(OPTIONS, levers=Levers(cache="interval", cache_order=1)),

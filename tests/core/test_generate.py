@@ -57,6 +57,28 @@ def test_identity_guidance_reaches_the_video(made, mini, tmp_path):
     assert files[0].read_bytes() != files[1].read_bytes()
 
 
+def test_reference_guidance_is_on_for_the_mini_and_can_be_chosen(made, mini, tmp_path):
+    off = generate(load_photograph(EXAMPLE), mini, GenerateOptions("she smiles", reference_guidance=0.0, **SMALL))
+    assert not np.array_equal(off.frames, made.frames)
+    arguments = ["--prompt", "she smiles", "--steps", "1", "--frames", "9", "--size", "96x64"]
+    files = [tmp_path / f"{name}.webp" for name in ("own", "half", "off")]
+    for out, more in zip(files, ([], ["--reference-guidance", "0.5"], ["--reference-guidance", "0"]), strict=True):
+        assert main(["generate", "--reference", str(EXAMPLE), "--out", str(out), *arguments, *more]) == 0
+    own, half, off = (file.read_bytes() for file in files)
+    assert own == half != off
+
+
+def test_skip_layer_guidance_is_on_for_the_mini_and_can_be_chosen(tmp_path):
+    """With two steps: in the first it does not act yet."""
+    arguments = ["--prompt", "she smiles", "--steps", "2", "--frames", "9", "--size", "96x64"]
+    files = [tmp_path / f"{name}.webp" for name in ("own", "one", "off", "layer")]
+    choices = ([], ["--skip-layer-guidance", "0.7"], ["--skip-layer-guidance", "0"], ["--skip-layers", "2"])
+    for out, more in zip(files, choices, strict=True):
+        assert main(["generate", "--reference", str(EXAMPLE), "--out", str(out), *arguments, *more]) == 0
+    own, one, off, layer = (file.read_bytes() for file in files)
+    assert own == one and len({own, off, layer}) == 3
+
+
 def test_the_recommended_identity_does_not_know_the_expression(made, mini):
     released = generate(
         load_photograph(EXAMPLE), mini, GenerateOptions("she smiles", input_path="as released", **SMALL)
@@ -95,7 +117,8 @@ def test_a_preset_and_a_long_video_reach_the_sampler(mini, tmp_path):
     handle.remove()
     assert made.frames.shape == (frames, 32, 32, 3)
     latent_frames = trained_latent_frames(mini.config)
-    assert calls == [(2, latent_frames)] * 2  # one step of two, in two windows
+    # one step of two, in two windows: the prompts, and what the mini's reference guidance compares them with
+    assert calls == [(2, latent_frames)] * 2 + [(1, latent_frames)] * 2
     arguments = ["--reference", str(EXAMPLE), "--prompt", "x", "--out", str(out), *small]
     assert main(["generate", *arguments, "--speed", "fast"]) == 0
     assert out.stat().st_size > 0

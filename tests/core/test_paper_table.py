@@ -64,7 +64,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> argparse.Namespace:
         latents=folder / "latents", held_out=folder / "clips", held_out_latents=folder / "latents",
         text=folder / "text.safetensors",
         steps=1, batch=2, people=1, seeds=1, compile=False, learning_rate=1e-3, noises=2, pictures=0.3, elsewhere=0.5,
-        reference_dropout=0.1, by_picture=0.0, surface=0.5,
+        reference_dropout=0.1, by_picture=0.0, surface=0.5, perceptual=0.0, reader=None,
     )  # fmt: skip
 
 

@@ -13,9 +13,11 @@ from fantasyid_core.errors import InputError
 from fantasyid_core.video.sample import Conditions, SamplingOptions, guidance_at, sample
 from fantasyid_core.video.schedule import SAMPLERS, make_sampler
 from fantasyid_core.video.size import check_video_size, latent_shape, rotary_table
+from fantasyid_core.video.skip_layers import SkipLayers
 from fantasyid_core.video.strength import LayerStrength, StrengthBand, parse_strength
 
 OPTIONS = SamplingOptions(steps=4)
+FURTHER = {"identity_guidance": 0.7, "reference_guidance": 0.5, "skip_layers": SkipLayers(0.7, start=0.0)}
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +104,42 @@ def test_identity_guidance_is_linear_in_what_the_identity_does(model):
     torch.testing.assert_close(two - none, 2 * (one - none), rtol=0, atol=1e-5)
 
 
+def test_reference_guidance_moves_away_from_a_call_without_picture_and_tokens(model):
+    given, seen, outputs = conditions(model), [], []
+
+    def look(_model, _args, kw, out):
+        seen.append((kw["identity"] is not None, bool(kw["hidden_states"][:, :, 4:].any())))
+        outputs.append(out[0])
+
+    handle = model.register_forward_hook(look, with_kwargs=True)
+    one_step = replace(OPTIONS, steps=1, sampler="ddim", guidance_scale=1.0)
+    latents = run(model, replace(one_step, reference_guidance=0.5), given)
+    handle.remove()
+    assert seen == [(True, True), (False, False)]
+    somebody, nobody = outputs
+    torch.testing.assert_close(latents, -(somebody + 0.5 * (somebody - nobody)), rtol=0, atol=1e-5)
+
+
+def test_without_an_identity_there_is_no_reference_guidance(model):
+    without = conditions(model, identity=False)
+    assert torch.equal(run(model, replace(OPTIONS, reference_guidance=2.0), without), run(model, OPTIONS, without))
+
+
+def test_each_further_guidance_adds_its_own(model):
+    """One DDIM step is linear in the velocity: what three guidances do together is what each of them does alone."""
+    one_step = replace(OPTIONS, steps=1, sampler="ddim")
+    plain, *alone = (
+        run(model, replace(one_step, **more)) for more in ({}, *({name: value} for name, value in FURTHER.items()))
+    )
+    together = run(model, replace(one_step, **FURTHER))
+    torch.testing.assert_close(together - plain, sum(one - plain for one in alone), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("of", ["identity", "reference"])
 @pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
-def test_an_impossible_identity_guidance_is_refused(model, wrong):
-    with pytest.raises(InputError, match="Identity guidance"):
-        run(model, replace(OPTIONS, identity_guidance=wrong))
+def test_an_impossible_guidance_is_refused(model, of, wrong):
+    with pytest.raises(InputError, match=f"{of.capitalize()} guidance"):
+        run(model, replace(OPTIONS, **{f"{of}_guidance": wrong}))
 
 
 def test_strength_zero_is_a_video_without_the_identity(model):
