@@ -75,7 +75,8 @@ class Tally:
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        less = f", {self.exact_blocks / self.blocks:.2g} times less than exact" if self.blocks else ""
+        spared = 0 < self.blocks < self.exact_blocks
+        less = f", {self.exact_blocks / self.blocks:.2g} times less than exact" if spared else ""
         return "\n".join(
             [f"{self.steps} steps, {self.blocks} of {self.exact_blocks} block evaluations{less}", *self.notes]
         )

@@ -106,6 +106,7 @@ def test_what_is_left_out_is_foretold_and_told(model):
     _, tally = run(model, step_share=0.5, guidance_every=2, guidance_end=0.8)
     assert tally.blocks == LAYERS * levers.branches(STEPS) == LAYERS * (4 + 2)
     assert str(tally) == "4 steps, 18 of 48 block evaluations, 2.7 times less than exact"
+    assert str(run(model)[1]) == "8 steps, 48 of 48 block evaluations"
     assert in_words(Levers()) == "Nothing is left out."
     words = in_words(levers)
     assert words.startswith("25 of 50 steps; guidance from 0% to 80%")
