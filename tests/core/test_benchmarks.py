@@ -197,8 +197,9 @@ def test_the_table_of_levers_goes_on_where_it_stopped(tmp_path, capsys, monkeypa
     first = capsys.readouterr().out
     exact, lever = ([cell.strip() for cell in line.split("|")[1:-1]] for line in first.splitlines()[-2:])
     layers = MINI.transformer.layers
-    assert exact[:5] == ["exact", str(4 * layers), "1.00 ×", "1.00 ×", "same"]
-    assert lever[:3] == ["guidance every 2nd step", str(3 * layers), "1.33 ×"]
+    # 2 steps with both prompts, 2 with reference guidance and 1 with skipped layers; then each difference once
+    assert exact[:5] == ["exact", str((4 + 2 + 1) * layers), "1.00 ×", "1.00 ×", "same"]
+    assert lever[:3] == ["guidance every 2nd step", str((2 + 1 + 1 + 1) * layers), "1.40 ×"]
     assert float(lever[4]) > 10 and lever[6:] == ["0.500 (+0.0%)", "–", "0.250 (+0.0%)", "100%"]
     monkeypatch.setattr(levers, "_take", None)  # nothing may be made again
     levers.main(arguments)
