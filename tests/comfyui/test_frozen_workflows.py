@@ -21,4 +21,4 @@ def test_an_old_workflow_still_runs(client, path):
 
 
 def test_the_first_version_is_kept():
-    assert len(list((FROZEN / "0.1.0").glob("*.json"))) == 14
+    assert len(list((FROZEN / "0.1.0").glob("*.json"))) == 15
