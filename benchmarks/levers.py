@@ -108,7 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kept, found = Results(options.results), list[dict[str, dict[str, Any]]]()
     frames = options.frames or model.config.transformer.sample_frames
     common = {"model": _weights(model), "steps": steps, "frames": frames, "guidance": default_guidance(model)}
-    common |= {"skip_layers": asdict(default_skip_layers(model)), "of reference": default_reference_guidance(model)}
+    common |= {
+        "skip_layers": asdict(default_skip_layers(model)),
+        "reference_guidance": default_reference_guidance(model),
+    }
     people = {path.name: partial(load_photograph, path) for path in options.reference or ()}
     people |= {f"drawn {number}": partial(_drawn, number) for number in range(options.drawn)}
     people = people or {EXAMPLE.name: partial(load_photograph, EXAMPLE)}

@@ -30,6 +30,7 @@ from safetensors.numpy import save_file
 
 from fantasyid_core.config import ModelConfig
 from fantasyid_core.errors import CheckpointError
+from fantasyid_core.generate import MINI_REFERENCE_GUIDANCE
 from fantasyid_core.geometry.geometry import rotation_from_angles
 from fantasyid_core.training.arrays import load_arrays
 from fantasyid_core.training.latents import load_encoded
@@ -66,7 +67,7 @@ EXTENSIONS = {
     "identity guidance 4": Shown(identity_guidance=4.0),
     "reference guidance 1": Shown(reference_guidance=1.0),
     "skip-layer guidance 0.7": Shown(skip_layers=SkipLayers(MINI_SCALE)),
-    "as the mini is used": Shown(reference_guidance=0.5, skip_layers=SkipLayers(MINI_SCALE)),
+    "as the mini is used": Shown(reference_guidance=MINI_REFERENCE_GUIDANCE, skip_layers=SkipLayers(MINI_SCALE)),
     "three pictures, mean": Shown(pictures=(0, 1, 2), combine="mean"),
     "three pictures, side by side": Shown(pictures=(0, 1, 2), combine="concat"),
     "turned reference, head at rest": Shown(pictures=(TURNED_REFERENCE,)),

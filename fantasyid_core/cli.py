@@ -101,7 +101,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         "--skip-layer-guidance",
         type=float,
         default=None,
-        help="for faces that stay whole, 0..10; a third more work (default: the model's own)",
+        help="against faces that blur and double, 0..10; a third more work (default: the model's own)",
     )
     parser.add_argument("--skip-layers", default="", metavar="N,N", help="whose attention (default: the middle)")
     parser.add_argument("--frames", type=int, default=None, help="number of frames, 8k+1 (default: the model's own)")

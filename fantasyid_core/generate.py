@@ -26,7 +26,7 @@ from .video.levers import EXACT, Levers
 from .video.memory_presets import MEMORY_PRESETS
 from .video.sample import Conditions, SamplingOptions, sample
 from .video.size import SPATIAL_COMPRESSION, check_video_size
-from .video.skip_layers import MINI_SCALE, SkipLayers
+from .video.skip_layers import MINI_SCALE, OFF, SkipLayers
 from .video.strength import LayerStrength, StrengthBand
 from .video.vae import decode_latents, encode_reference
 from .video.windows import window_for
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from .model import FantasyIDModel
     from .video.text import TextEncoder
     from .video.vae import VideoAutoencoder
+
+MINI_REFERENCE_GUIDANCE = (
+    0.5  #: at 1 the mini is more like the photograph, and obeys the prompt less (docs/training.md)
+)
 
 #: Called with the name of a long stage; gives that stage's progress callback.
 StageProgress = Callable[[str], ProgressCallback]
@@ -193,13 +197,13 @@ def default_guidance(model: FantasyIDModel) -> float:
 
 
 def default_reference_guidance(model: FantasyIDModel) -> float:
-    """Off for the released checkpoint, which was never trained without a reference picture; the mini was."""
-    return 0.5 if model.config.family == "mini" else 0.0
+    """Off as released: nothing says that the checkpoint was trained without a reference picture. The mini was."""
+    return MINI_REFERENCE_GUIDANCE if model.config.family == "mini" else 0.0
 
 
 def default_skip_layers(model: FantasyIDModel) -> SkipLayers:
-    """Off as released; without it the mini's faces blur and double in turns (docs/training.md)."""
-    return SkipLayers(MINI_SCALE) if model.config.family == "mini" else SkipLayers()
+    """Off as released; without it the mini's faces blur and double more in turns (docs/training.md)."""
+    return SkipLayers(MINI_SCALE) if model.config.family == "mini" else OFF
 
 
 def video_size(model: FantasyIDModel, options: GenerateOptions) -> tuple[int, int, int]:

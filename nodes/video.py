@@ -166,40 +166,21 @@ class Sampler(io.ComfyNode):
                     optional=True,
                     tooltip="From Speed Options: what may be left out to be faster. Without it nothing is.",
                 ),
-                io.Float.Input(
+                _guidance(
                     "identity_guidance",
-                    optional=True,
-                    default=0.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="How many times more of what the identity changes. 0 is off, as the public checkpoint was "
+                    "How many times more of what the identity changes. 0 is off, as the public checkpoint was "
                     "released; start low, at 0.5, where identity_strength is not enough. One more model call per step.",
                 ),
-                io.Float.Input(
+                _guidance(
                     "reference_guidance",
-                    optional=True,
-                    default=0.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="How many times more of what the whole person changes, the reference picture included. 0 "
-                    "is off, as the public checkpoint was released, which never saw a video without one; the mini "
-                    "wants 0.5. One more model call per step.",
+                    "How many times more of what the whole person changes, the reference picture included. 0 is off, "
+                    "as the public checkpoint was released; the mini wants 0.5. One more model call per step.",
                 ),
-                io.Float.Input(
+                _guidance(
                     "skip_layer_guidance",
-                    optional=True,
-                    default=0.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="For faces that stay whole in turns: away from what the model makes when one of its layers "
-                    "does not look around. 0 is off, as the public checkpoint was released; the mini wants 0.7. One "
-                    "more model call per step.",
+                    "For faces that hold together better in turns: away from what the model makes when one of its "
+                    "layers does not look around. 0 is off, as the public checkpoint was released; the mini wants 0.7. "
+                    "One more model call per step.",
                 ),
                 io.String.Input(
                     "skip_layers",
@@ -280,6 +261,11 @@ class Sampler(io.ComfyNode):
         show_text(cls, "\n".join(filter(None, (about, str(tally)))))
         samples = latents.movedim(2, 1).float() / latent_scale(model)
         return io.NodeOutput({"samples": samples.to(management.intermediate_device())})
+
+
+def _guidance(name: str, tooltip: str) -> io.Input:
+    """A guidance that is off until it is asked for."""
+    return io.Float.Input(name, optional=True, default=0.0, min=0.0, max=10.0, step=0.1, round=0.01, tooltip=tooltip)
 
 
 class Decode(io.ComfyNode):

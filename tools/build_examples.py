@@ -34,7 +34,7 @@ from fantasyid_core.identity.identity import Identity
 from fantasyid_core.images import load_photograph, to_uint8
 from fantasyid_core.model import MINI, FantasyIDModel, load_model
 from fantasyid_core.training.clips import Clip, ClipOptions, make_clip
-from fantasyid_core.video.skip_layers import SkipLayers
+from fantasyid_core.video.skip_layers import OFF
 from fantasyid_core.video.strength import PRESETS, parse_strength
 from fantasyid_core.video.strength_picture import MAP, draw_strength
 from fantasyid_core.views.augment import augment_views
@@ -91,7 +91,7 @@ def _write_doors(face: Face, others: list[Face]) -> None:
     _write("identity_file", [face.photograph, card[:, : card.shape[1] // 2], card[:, card.shape[1] // 2 :], *video[:3]])
     guided = _frames(mini, made.identity, replace(options, identity_guidance=2.0))
     _write("identity_guidance", [*video[::2], video[3], *guided[::2], guided[3]])
-    soft = _frames(mini, made.identity, replace(options, skip_layers=SkipLayers()))
+    soft = _frames(mini, made.identity, replace(options, skip_layers=OFF))
     _write("skip_layer_guidance", [*soft[::2], soft[3], *video[::2], video[3]])
     alone: list[FloatArray] = []
     for branches in ("2D only", "3D only"):

@@ -34,7 +34,7 @@ from fantasyid_core.training.clips import ClipOptions, make_clip
 from fantasyid_core.video.levers import preset
 from fantasyid_core.video.people import People, Person
 from fantasyid_core.video.people_picture import draw_people
-from fantasyid_core.video.skip_layers import SkipLayers
+from fantasyid_core.video.skip_layers import OFF
 from fantasyid_core.video.strength import PRESETS, parse_strength
 from fantasyid_core.video.strength_picture import draw_strength
 from fantasyid_core.views.augment import augment_views, views_from_images
@@ -98,7 +98,7 @@ def _write_videos(mini: FantasyIDModel, found: Identified, options: GenerateOpti
     _write("prompts", [plain, other])
     guided = _frames(mini, found.identity, replace(options, identity_guidance=2.0))
     _write("identity_guidance", [plain, guided])
-    _write("skip_layer_guidance", [_frames(mini, found.identity, replace(options, skip_layers=SkipLayers())), plain])
+    _write("skip_layer_guidance", [_frames(mini, found.identity, replace(options, skip_layers=OFF)), plain])
     _write("speed", [plain, _frames(mini, found.identity, replace(options, levers=preset("fast")))])
     _write("seeds", [plain, *(_frames(mini, found.identity, replace(options, seed=seed)) for seed in (4, 5))])
 

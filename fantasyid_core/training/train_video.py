@@ -19,7 +19,7 @@ from torch import nn
 
 from ..arrays import FloatArray
 from ..errors import InputError
-from ..video.skip_layers import SkipLayers
+from ..video.skip_layers import OFF, SkipLayers
 from .arrays import draws
 from .latents import COLLECTED, ELSEWHERE, FIRST, SURFACE, EncodedClips
 from .loop import Batch
@@ -28,7 +28,6 @@ from .video_objective import VideoObjective, VideoOptions, channel_weights
 if TYPE_CHECKING:
     from ..model import FantasyIDModel
 
-_NOT_SKIPPED = SkipLayers()
 _WEIGHED = 16  #: first frames by which the channels are weighed
 _REFERENCE = (("reference", "latents"), ("crops", "crops"))  #: in a batch, and behind "reference_" in the clips
 
@@ -46,7 +45,7 @@ class Shown:
     vertices: FloatArray | None = None
     identity_guidance: float = 0.0
     reference_guidance: float = 0.0
-    skip_layers: SkipLayers = _NOT_SKIPPED
+    skip_layers: SkipLayers = OFF
 
 
 _USUAL = Shown()  #: one picture, the head at rest, no identity guidance

@@ -21,7 +21,7 @@ from .parallel import check_shareable, mean_over_shares, processes_sharing
 from .people_context import PeopleContext
 from .schedule import NOISE_SCHEDULE, make_sampler
 from .size import rotary_table
-from .skip_layers import SkipLayers
+from .skip_layers import OFF, SkipLayers
 from .slices import rows_at_once
 from .step_cache import StepCache
 from .strength import LayerStrength
@@ -30,7 +30,6 @@ from .windows import Window, check_window
 if TYPE_CHECKING:
     from .transformer import LayerAdaptiveTransformer3DModel
 
-_NOT_SKIPPED = SkipLayers()
 _NEGATIVE, _POSITIVE = "negative", "positive"  #: the branches of text guidance, and those of the further guidances:
 _WITHOUT_IDENTITY, _NOBODY, _SKIPPING = "without identity", "nobody", "skipping layers"
 
@@ -43,7 +42,7 @@ class SamplingOptions:
     guidance, with its quirk (see :func:`guidance_at`). identity_guidance: 0 = off, as released; above 0 a further
     model call per step without the identity tells apart what the identity does, and that is added so many times more.
     reference_guidance: the same without the reference picture too, for a model that was trained so now and then.
-    skip_layers: a call with some attention left out, for faces that stay whole (skip_layers.py). strength: of the
+    skip_layers: a call with some attention left out (skip_layers.py). strength: of the
     identity, per layer and step. noise_schedule: a checkpoint's own scheduler_config.json.
     levers: fewer and cheaper steps. window: for videos longer than the model was trained on, None = all at once.
     """
@@ -53,7 +52,7 @@ class SamplingOptions:
     dynamic_guidance: bool = False
     identity_guidance: float = 0.0
     reference_guidance: float = 0.0
-    skip_layers: SkipLayers = _NOT_SKIPPED
+    skip_layers: SkipLayers = OFF
     strength: LayerStrength = field(default_factory=LayerStrength)
     sampler: str = "dpm"
     noise_schedule: Mapping[str, Any] = field(default_factory=lambda: NOISE_SCHEDULE)

@@ -1,9 +1,9 @@
 """Skip-layer guidance: away from the video that the model makes when some of its blocks do not look around.
 
-In a further model call per step the joint attention of a few blocks adds nothing. What comes out has lost its
-coherence first: features double, edges dissolve. The difference points from there to a face that is whole, and is added
-so many times more. The paper and the release have no such thing. Source: after spatiotemporal skip guidance (arXiv
-2411.18664) and perturbed attention guidance (2403.17377), which leave out whole blocks or keep each token's own value.
+In a further model call per step the joint attention of a few blocks adds nothing: a weaker model, for nothing. What it
+lacks is added so many times more. The paper and the release have no such thing. Source: after spatiotemporal skip
+guidance (arXiv 2411.18664) and perturbed attention guidance (2403.17377), which leave out whole blocks or keep each
+token's own value. What it does to the mini's videos is measured in docs/training.md.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ MINI_SCALE = 0.7  #: what the mini that ships looks best with (docs/training.md)
 @dataclass(frozen=True)
 class SkipLayers:
     """scale: how many times more of the difference, 0 = off. layers: whose attention is skipped, from 0; () = of the
-    middle block. start: from which part of the steps on, 0..1; before, the difference is about hair and colours rather
-    than about the face. Raises InputError for a scale below 0 and for layers and parts that there cannot be."""
+    middle block. start: from which part of the steps on, 0..1; from 0 on, it took hair away from the mini's people and
+    added contrast, to the eye. Raises InputError for a scale below 0 and for layers and parts that there cannot be."""
 
     scale: float = 0.0
     layers: tuple[int, ...] = ()
@@ -44,6 +44,9 @@ class SkipLayers:
         if max(layers) >= blocks:
             raise InputError(f"This model has the layers 0 to {blocks - 1}, so {max(layers)} cannot be skipped.")
         return layers
+
+
+OFF = SkipLayers()
 
 
 def parse_layers(text: str) -> tuple[int, ...]:
