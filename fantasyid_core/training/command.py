@@ -88,6 +88,12 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         default=0.1,
         help="share of the samples that must do without the reference picture (default: 0.1)",
     )
+    video.add_argument(
+        "--nobody-dropout",
+        type=float,
+        default=0.0,
+        help="share of the samples, besides, that must do without the identity's tokens as well (default: 0)",
+    )
     video.add_argument("--identity-only", action="store_true", help="leave the text-to-video half as it is")
     video.add_argument("--pictures", type=float, default=0.3, help="share of steps on single frames (default: 0.3)")
     video.add_argument(
@@ -236,6 +242,7 @@ def _train_video(options: argparse.Namespace) -> int:
         multi_view=not options.no_multi_view,
         elsewhere=options.elsewhere,
         reference_dropout=options.reference_dropout,
+        nobody_dropout=options.nobody_dropout,
         noises=options.noises,
         pictures=options.pictures,
         noisier=options.noisier,

@@ -36,13 +36,14 @@ _REFERENCE = (("reference", "latents"), ("crops", "crops"))  #: in a batch, and 
 class Shown:
     """What a sampled video gets of its person, and how strongly. pictures: which of those from elsewhere, the first of
     them the reference. combine: of their 2D tokens, a name of identity/fusions.py. vertices: [N, V, 3] head-frame
-    metres of every clip's person, None = the heads at rest. identity_guidance, reference_guidance,
-    skip_layers: see video/sample.py.
+    metres of every clip's person, None = the heads at rest. guidance_scale (of the prompt), identity_guidance,
+    reference_guidance, skip_layers: see video/sample.py.
     """
 
     pictures: tuple[int, ...] = (0,)
     combine: str = "reference"
     vertices: FloatArray | None = None
+    guidance_scale: float = 3.0
     identity_guidance: float = 0.0
     reference_guidance: float = 0.0
     skip_layers: SkipLayers = OFF
@@ -109,8 +110,9 @@ class VideoStage:
                 place = self._reference_places(random, len(chosen))
                 made |= {name: arrays[f"reference_{array}"][chosen, place] for name, array in _REFERENCE}
                 made |= self._heads(random, chosen)
-                made |= {"shows_identity": (~drop[1]).astype(np.float32)}
-                made |= {"shows_reference": (~drop[2]).astype(np.float32)}
+                nobody = random.random(self.batch) < options.nobody_dropout  # drawn last: the rest stays as it was
+                made |= {"shows_identity": (~(drop[1] | nobody)).astype(np.float32)}
+                made |= {"shows_reference": (~(drop[2] | nobody)).astype(np.float32)}
             tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in made.items()}
             yield tensors | {"noise_seed": seed}
 
@@ -165,7 +167,6 @@ class VideoStage:
         module: nn.Module,
         wanted: Sequence[tuple[int, str]],
         steps: int = 16,
-        guidance: float = 3.0,
         shown: Shown = _USUAL,
     ) -> Iterator[FloatArray]:
         """Frames [T, S, S, 3] RGB 0..1 for each (clip whose person it shall be, prompt)."""
@@ -185,7 +186,7 @@ class VideoStage:
             conditions = Conditions(positive, negative, latents.to(device), context)
             options = SamplingOptions(
                 steps=steps,
-                guidance_scale=guidance,
+                guidance_scale=shown.guidance_scale,
                 identity_guidance=shown.identity_guidance,
                 reference_guidance=shown.reference_guidance,
                 skip_layers=shown.skip_layers,

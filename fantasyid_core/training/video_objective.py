@@ -40,7 +40,9 @@ class VideoOptions:
     frame. elsewhere: share of the references that are other pictures. noises: how many noise levels each clip is
     seen at per step. pictures: share of steps on single latent frames. noisier: timesteps are 1000 · u^(1/noisier); 1 =
     all as often (the paper's way), above 1 those where identity and layout are decided come more often.
-    text_dropout: the paper's 10 %. shape_noise: deviation of what is added to half of the heads, because a fit to a
+    text_dropout: the paper's 10 %. identity_dropout, reference_dropout: share of the samples without the tokens, and
+    without the reference picture. nobody_dropout: share of them, besides, without both, with which reference guidance
+    compares. shape_noise: deviation of what is added to half of the heads, because a fit to a
     photograph errs too, in metres. by_picture: the error of a latent channel counts by how much it changes the picture
     (in squared pixels), to this power; 0 = all alike, the paper's way, which fits an autoencoder of equal channels.
     surface: weight of what the tokens halfway must tell of the head (surface_head.py); 0 = nothing, the paper's way.
@@ -58,6 +60,7 @@ class VideoOptions:
     text_dropout: float = 0.1
     identity_dropout: float = 0.1
     reference_dropout: float = 0.1
+    nobody_dropout: float = 0.0
     shape_noise: float = 0.0015
     by_picture: float = 0.0
     surface: float = 0.0
@@ -74,6 +77,7 @@ class VideoOptions:
             "references from elsewhere": self.elsewhere,
             "steps on pictures": self.pictures,
             "samples without the reference picture": self.reference_dropout,
+            "samples without anybody": self.nobody_dropout,
         }
         for name, share in shares.items():
             if not 0.0 <= share <= 1.0:

@@ -217,6 +217,18 @@ def test_a_dropped_identity_has_no_effect_on_its_sample(encoded: EncodedClips) -
             assert (losses[0] == losses[1]) is same
 
 
+def test_some_samples_do_without_anybody_and_nothing_else_changes(encoded: EncodedClips) -> None:
+    kept = {"identity_dropout": 0.0, "reference_dropout": 0.0}
+    before = dict(next(stage(encoded, **kept).batches(0, 0, 1)))
+    batches = stage(encoded, nobody_dropout=0.5, **kept).batches(0, 0, 1)
+    drawn = [dict(next(batches)) for _ in range(20)]
+    shown = torch.cat([batch["shows_identity"] for batch in drawn])
+    assert torch.equal(shown, torch.cat([batch["shows_reference"] for batch in drawn]))
+    assert 0.3 < float(shown.mean()) < 0.7
+    for name in before.keys() - {"shows_identity", "shows_reference"}:
+        torch.testing.assert_close(drawn[0][name], before[name], rtol=0, atol=0)
+
+
 def test_the_objective_is_the_velocity_of_the_schedule(encoded: EncodedClips) -> None:
     made = stage(encoded, stage="text")
     objective = made.module
@@ -312,7 +324,7 @@ def test_damaged_files_and_wrong_settings_are_said(encoded: EncodedClips, tmp_pa
         VideoOptions(noises=0)
     with pytest.raises(InputError, match="above 0"):
         VideoOptions(noisier=0.0)
-    for wrong in ({"elsewhere": 1.5}, {"pictures": -0.1}, {"reference_dropout": 2.0}):
+    for wrong in ({"elsewhere": 1.5}, {"pictures": -0.1}, {"reference_dropout": 2.0}, {"nobody_dropout": -1.0}):
         with pytest.raises(InputError, match="between 0 and 1"):
             VideoOptions(**wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="--start"):
