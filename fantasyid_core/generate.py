@@ -38,9 +38,7 @@ if TYPE_CHECKING:
     from .video.text import TextEncoder
     from .video.vae import VideoAutoencoder
 
-MINI_REFERENCE_GUIDANCE = (
-    0.5  #: at 1 the mini is more like the photograph, and obeys the prompt less (docs/training.md)
-)
+MINI_REFERENCE_GUIDANCE = 1.0  #: at 2 it obeys the prompt a little less (docs/training.md)
 
 #: Called with the name of a long stage; gives that stage's progress callback.
 StageProgress = Callable[[str], ProgressCallback]

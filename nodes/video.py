@@ -174,7 +174,7 @@ class Sampler(io.ComfyNode):
                 _guidance(
                     "reference_guidance",
                     "How many times more of what the whole person changes, the reference picture included. 0 is off, "
-                    "as the public checkpoint was released; the mini wants 0.5. One more model call per step.",
+                    "as the public checkpoint was released; the mini wants 1. One more model call per step.",
                 ),
                 _guidance(
                     "skip_layer_guidance",

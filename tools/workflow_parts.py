@@ -23,7 +23,7 @@ the guidance from the mini's 3 to 6, with *reference_guidance* and *skip_layer_g
 GUIDANCE = 3.0  #: above it the mini's colours and features coarsen
 FOR_THE_MINI = {
     "guidance_scale": GUIDANCE,
-    "reference_guidance": 0.5,
+    "reference_guidance": 1.0,
     "skip_layer_guidance": 0.7,
 }  #: of the Layer-Adaptive Sampler
 

@@ -61,11 +61,11 @@ def test_reference_guidance_is_on_for_the_mini_and_can_be_chosen(made, mini, tmp
     off = generate(load_photograph(EXAMPLE), mini, GenerateOptions("she smiles", reference_guidance=0.0, **SMALL))
     assert not np.array_equal(off.frames, made.frames)
     arguments = ["--prompt", "she smiles", "--steps", "1", "--frames", "9", "--size", "96x64"]
-    files = [tmp_path / f"{name}.webp" for name in ("own", "half", "off")]
-    for out, more in zip(files, ([], ["--reference-guidance", "0.5"], ["--reference-guidance", "0"]), strict=True):
+    files = [tmp_path / f"{name}.webp" for name in ("own", "one", "off")]
+    for out, more in zip(files, ([], ["--reference-guidance", "1"], ["--reference-guidance", "0"]), strict=True):
         assert main(["generate", "--reference", str(EXAMPLE), "--out", str(out), *arguments, *more]) == 0
-    own, half, off = (file.read_bytes() for file in files)
-    assert own == half != off
+    own, one, off = (file.read_bytes() for file in files)
+    assert own == one != off
 
 
 def test_skip_layer_guidance_is_on_for_the_mini_and_can_be_chosen(tmp_path):
